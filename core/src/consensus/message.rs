@@ -1,0 +1,142 @@
+//! What nodes say to each other: raft's messages, field by field in types of ours, so that
+//! rust-protobuf's parser never sees the network.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::id::{ClusterId, GroupId, Incarnation, NodeId};
+
+/// What travels on a peer stream. Envelopes with a foreign cluster id, sender or recipient are
+/// refused before raft sees them (P4.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// The raft group.
+    pub group: GroupId,
+    /// `None` until the sender's cluster is formed.
+    pub cluster: Option<ClusterId>,
+    /// The sender and which life of its disk.
+    pub from: (NodeId, Incarnation),
+    /// The recipient.
+    pub to: NodeId,
+    /// What it says.
+    pub body: Body,
+}
+
+/// The content of an [`Envelope`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// First start: "here is my incarnation, and these voters I was told of".
+    Introduce {
+        /// The ids that the sender's `--peer` options name, ascending.
+        voters: Vec<NodeId>,
+        /// A reply is wanted.
+        ask: bool,
+    },
+    /// "Your introduction does not fit": the recipient halts and prints the remedy.
+    Reject {
+        /// For people.
+        reason: Box<str>,
+    },
+    /// Raft messages of one turn, in order.
+    Raft(Vec<RaftMessage>),
+    /// A piece of a snapshot file.
+    Snapshot(SnapshotPiece),
+}
+
+/// A raft message (raft-rs 0.7 `eraftpb::Message`, field for field but for the snapshot's data).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RaftMessage {
+    /// raft-rs's number of the message type.
+    pub kind: u8,
+    /// The sender's term.
+    pub term: u64,
+    /// Term of the entry before `entries`.
+    pub log_term: u64,
+    /// Index of the entry before `entries`.
+    pub index: u64,
+    /// Entries to append.
+    pub entries: Vec<LogEntry>,
+    /// The sender's commit index.
+    pub commit: u64,
+    /// Term of that index.
+    pub commit_term: u64,
+    /// A snapshot's metadata; its data travels as pieces (P10.2).
+    pub snapshot: Option<SnapshotMeta>,
+    /// raft-rs's request for a snapshot.
+    pub request_snapshot: u64,
+    /// The message is a refusal.
+    pub reject: bool,
+    /// Where the refusing follower's log ends.
+    pub reject_hint: u64,
+    /// Opaque: ReadIndex contexts, transfer marks.
+    pub context: Bytes,
+    /// raft-rs's election priority.
+    pub priority: i64,
+}
+
+/// An entry of the replicated log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Its place.
+    pub index: u64,
+    /// The term that proposed it.
+    pub term: u64,
+    /// A normal entry, or a membership change.
+    pub conf_change: bool,
+    /// The encoded [`crate::state::Entry`], or raft's conf change. Shares its buffer.
+    pub data: Bytes,
+}
+
+/// raft's hard state: what a node must not forget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HardState {
+    /// The newest term it has seen.
+    pub term: u64,
+    /// Whom it voted for in that term; zero for no one.
+    pub vote: u64,
+    /// The newest index it knows to be committed.
+    pub commit: u64,
+}
+
+/// Who votes, who learns.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfState {
+    /// Ascending.
+    pub voters: Vec<NodeId>,
+    /// Ascending.
+    pub learners: Vec<NodeId>,
+    /// Outgoing voters of a joint configuration, ascending.
+    pub voters_outgoing: Vec<NodeId>,
+    /// Learners once the joint configuration is left, ascending.
+    pub learners_next: Vec<NodeId>,
+    /// Leave the joint configuration by itself.
+    pub auto_leave: bool,
+}
+
+/// Which state a snapshot holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotMeta {
+    /// The last index applied to it.
+    pub index: u64,
+    /// That index's term.
+    pub term: u64,
+    /// The membership at that index.
+    pub conf: ConfState,
+}
+
+/// A piece of a snapshot file on its way to a follower, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotPiece {
+    /// Which snapshot.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+    /// Where this piece begins in the file.
+    pub offset: u64,
+    /// At most `limits::SNAPSHOT_PIECE_BYTES`.
+    pub data: Bytes,
+    /// No further piece follows.
+    pub last: bool,
+}

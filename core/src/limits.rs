@@ -1,0 +1,70 @@
+//! Every bound in the system, with the reason for its number.
+
+use core::time::Duration;
+
+/// A task's payload, in bytes: larger data belongs in a store, with its address as the payload.
+pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+/// A run's result, in bytes: as the payload.
+pub const RESULT_BYTES_MAX: usize = 1 << 20;
+/// The kept tail of an attempt's output, in bytes: what fits a screen many times over.
+pub const OUTPUT_TAIL_BYTES_MAX: usize = 64 << 10;
+/// An error text, in bytes: one paragraph.
+pub const ERROR_BYTES_MAX: usize = 4 << 10;
+/// Tasks in one submit: ten entries' worth.
+pub const BATCH_TASKS_MAX: usize = 10_000;
+/// Bytes in one submit.
+pub const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Ids, names, queues and types, in characters: fits a database index and a terminal.
+pub const NAME_CHARS_MAX: usize = 128;
+/// A cron expression, in characters.
+pub const CRON_CHARS_MAX: usize = 256;
+/// Live tasks in a cluster: about 4.5 GB a node at 450 bytes each.
+pub const LIVE_TASKS_MAX: u64 = 10_000_000;
+/// Proposed and not yet applied bytes on a node: bounds memory and the time to drain.
+pub const INFLIGHT_BYTES_MAX: usize = 64 << 20;
+/// The history outbox, in bytes of what its records pin.
+pub const OUTBOX_BYTES_MAX: u64 = 1 << 30;
+/// Commands in an entry: with the bytes below, bounds a turn to 1–2 ms (P1.3).
+pub const ENTRY_COMMANDS_MAX: usize = 1_000;
+/// Bytes in an entry; one larger command goes alone (P1.3).
+pub const ENTRY_BYTES_MAX: usize = 256 << 10;
+/// Rows that one command may touch (P1.5), and runs that one entry may wake (P2.1).
+pub const ROWS_PER_COMMAND_MAX: usize = 1_000;
+/// A gRPC message: a full entry, or a full batch, with room.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// A piece of a snapshot on the wire: small beside a heartbeat's deadline.
+pub const SNAPSHOT_PIECE_BYTES: usize = 1 << 20;
+/// Ended ids that stay reserved: 48 MB a node (P8.2).
+pub const DEDUP_IDS_MAX: usize = 1_000_000;
+/// How long an ended id stays reserved (P8.2).
+pub const DEDUP_WINDOW: Duration = Duration::from_secs(3_600);
+/// Callers that wait on one node.
+pub const WAITERS_MAX: usize = 100_000;
+/// Slots of one worker: an acknowledgement frame names them all.
+pub const WORKER_SLOTS_MAX: u32 = 10_000;
+/// Connected workers.
+pub const WORKERS_MAX: usize = 10_000;
+/// Changes in one history transaction: large enough that the commit is a small part (datapath).
+pub const HISTORY_BATCH_CHANGES_MAX: usize = 2_000;
+/// The smallest log that is worth a snapshot (P10.3).
+pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 16 << 20;
+/// A log segment (P4.3).
+pub const SEGMENT_BYTES: u64 = 64 << 20;
+
+/// A raft tick (P3.5).
+pub const TICK: Duration = Duration::from_millis(50);
+/// Ticks between heartbeats (P3.5).
+pub const HEARTBEAT_TICKS: usize = 2;
+/// The shortest election timeout, in ticks; the longest is below twice this (P3.5).
+pub const ELECTION_TICKS: usize = 10;
+
+/// How long a lease lasts (P7.4).
+pub const LEASE_TTL: Duration = Duration::from_secs(15);
+/// How often a worker renews (P7.4).
+pub const LEASE_HEARTBEAT: Duration = Duration::from_secs(3);
+/// Since the sending of the last answered heartbeat: handlers are asked to end (P7.4).
+pub const FENCE_TERM: Duration = Duration::from_secs(9);
+/// Since the sending of the last answered heartbeat: handlers are killed (P7.4).
+pub const FENCE_KILL: Duration = Duration::from_secs(12);
+/// Between asking a stopped handler to end and killing it (P7.6).
+pub const STOP_GRACE: Duration = Duration::from_secs(5);

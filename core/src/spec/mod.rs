@@ -1,0 +1,12 @@
+//! What users ask: parsed once at the edge, never validated again.
+//!
+//! Values of these types are valid by construction. `api` conversions build them with the
+//! functions here, which name the offending field and its remedy.
+
+pub mod outcome;
+pub mod task;
+
+pub use outcome::{AttemptOutcome, StopWhy};
+pub use task::{
+    Backoff, DstFold, DstGap, Misfire, NewTask, Overlap, Profile, Recurrence, Retry, Rule, Schedule,
+};

@@ -1,0 +1,169 @@
+//! Decisions in the replicated log. Imperative; each names what it was planned on (P2.2).
+//!
+//! The byte layout is `codec/flat.rs`: frequent commands are flat little-endian frames read by a
+//! borrowing cursor; rare ones are prost blobs in the same frame.
+
+use crate::id::{InstanceId, NodeId, RecordRef, Slot, Token};
+use crate::spec::{AttemptOutcome, Recurrence};
+use crate::time::Timestamp;
+
+/// One decision, borrowed from the entry that carries it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command<'a> {
+    /// Accept a task. Dedup by id is decided in `apply` (P8.2).
+    Create(Create<'a>),
+    /// Start an attempt of a ready run on a worker.
+    Open(Open),
+    /// End an attempt by the worker's word, or by a lost lease.
+    Close(Close<'a>),
+    /// A schedule's fire time has come: make its run, or record that it was skipped.
+    Fire(Fire<'a>),
+    /// Stop a task: a waiting one is cancelled at once, a running attempt gets `stop_requested`
+    /// (P7.6). On a recurring task: ends the schedule and its unfinished runs.
+    Cancel {
+        /// The task or one run (child record) of it.
+        target: RecordRef,
+    },
+    /// Ask a running attempt to end because its run timeout passed (the leader's backstop).
+    TimeOut {
+        /// The attempt.
+        token: Token,
+        /// Its record.
+        target: RecordRef,
+    },
+    /// Run a recurring task once more now, or a waiting one-shot now (P8.5).
+    Trigger {
+        /// The task.
+        target: RecordRef,
+        /// Open at once on this worker if the run becomes ready.
+        open: Option<InstanceId>,
+    },
+    /// Remove a task from state after recording its end; refused while an attempt runs unless
+    /// `cancel` says to stop it first.
+    Delete {
+        /// The task.
+        target: RecordRef,
+        /// Also when it runs: then it is stopped, and deleted when its attempts have ended.
+        cancel: bool,
+    },
+    /// Register a worker's instance (P7.2). Repeats are harmless.
+    RegisterInstance {
+        /// One life of the worker process.
+        instance: InstanceId,
+        /// The worker's name, as executions show it.
+        name: &'a str,
+    },
+    /// Forget an instance that has no running attempt.
+    RetireInstance {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// The history database has committed every change up to and including `through` (P9.1).
+    HistoryStored {
+        /// The database's epoch, as the cursor row holds it.
+        epoch: u64,
+        /// The last stored change number.
+        through: u64,
+    },
+    /// Where peers, workers and clients reach a node (P3.6).
+    SetAddresses {
+        /// Whose.
+        node: NodeId,
+        /// gRPC `host:port`.
+        grpc: &'a str,
+        /// HTTP `host:port`.
+        http: &'a str,
+    },
+}
+
+/// Accept a task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Create<'a> {
+    /// The task's id.
+    pub id: &'a str,
+    /// Display name; empty means the id.
+    pub name: &'a str,
+    /// Uninterpreted.
+    pub payload: &'a [u8],
+    /// Index into the entry's own table of profiles.
+    pub profile: u16,
+    /// 0..=9.
+    pub priority: u8,
+    /// What the leader computed from the schedule.
+    pub start: Start,
+    /// Set by the leader when it knows a free slot and no compatible run is ready or in flight:
+    /// open if it becomes ready (P2.2).
+    pub open: Option<InstanceId>,
+}
+
+/// When the first run of a new task is due, as the leader computed it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Start {
+    /// Ready at once.
+    Ready,
+    /// A one-shot that waits until this moment.
+    At(Timestamp),
+    /// A recurring task and its first fire time.
+    Recurring {
+        /// The rule and its policies, kept in the side table.
+        recurrence: alloc::boxed::Box<Recurrence>,
+        /// The first fire time; `None` when the rule names none.
+        next: Option<Timestamp>,
+    },
+}
+
+/// Start an attempt of a ready run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// The run's record (a one-shot task is its own run).
+    pub target: RecordRef,
+    /// The attempt's number, from 1: refused when it is not the next one.
+    pub attempt: u16,
+    /// Who will run it.
+    pub instance: InstanceId,
+}
+
+/// End an attempt.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Close<'a> {
+    /// The run's slot, a hint from the leader; `apply` compares the token.
+    pub slot: Slot,
+    /// The fencing token of the attempt.
+    pub token: Token,
+    /// How it ended.
+    pub outcome: AttemptOutcome,
+    /// The worker's clock when it started the handler; `None` if it never did.
+    pub started_at: Option<Timestamp>,
+    /// The worker's clock when the handler ended; `None` for `Lost`.
+    pub finished_at: Option<Timestamp>,
+    /// The process's exit code, negative for a signal.
+    pub exit_code: Option<i32>,
+    /// False when the worker says that another attempt is pointless.
+    pub retryable: bool,
+    /// The result (`Succeeded`), uninterpreted.
+    pub output: &'a [u8],
+    /// What went wrong, for people.
+    pub error: &'a str,
+    /// The tail of the live output.
+    pub tail: &'a [u8],
+}
+
+/// A schedule's fire time has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fire<'a> {
+    /// The recurring task.
+    pub target: RecordRef,
+    /// The revision of its spec this was planned on.
+    pub revision: u32,
+    /// Must equal the task's `next_run_at` (P6.3).
+    pub fire_time: Timestamp,
+    /// The fire time after it; must be later. `None` ends the schedule.
+    pub next: Option<Timestamp>,
+    /// Set when the leader judged it missed: a run is recorded as skipped with this reason.
+    pub skip: Option<&'a str>,
+    /// How many further fire times between `fire_time` and `next` this one stands for; they are
+    /// recorded in the skipped run's reason.
+    pub also_missed: u32,
+    /// Open if it becomes ready (P2.2).
+    pub open: Option<InstanceId>,
+}

@@ -1,0 +1,65 @@
+//! Rows for the history database: what a batch of the outbox stands for (P9.1).
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::view::{AttemptView, RunView, TaskView};
+use crate::id::{ClusterId, RunNumber};
+
+/// Rows to be stored in one transaction that also moves the cursor from `after` to `through`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistoryBatch {
+    /// Whose database it must be.
+    pub cluster: ClusterId,
+    /// The database's epoch.
+    pub epoch: u64,
+    /// The cursor must stand here.
+    pub after: u64,
+    /// The cursor will stand here.
+    pub through: u64,
+    /// Upserted by id.
+    pub tasks: Vec<TaskRow>,
+    /// Upserted by (task id, incarnation, run). One-shot tasks have none.
+    pub runs: Vec<RunRow>,
+    /// Upserted by token.
+    pub attempts: Vec<AttemptRow>,
+}
+
+/// A row of `tasks`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskRow {
+    /// The number of the record's latest change.
+    pub number: u64,
+    /// The task was deleted: the row is kept and marked.
+    pub deleted: bool,
+    /// The columns.
+    pub view: TaskView,
+}
+
+/// A row of `runs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunRow {
+    /// The number of the record's latest change.
+    pub number: u64,
+    /// The task's id.
+    pub task_id: Box<str>,
+    /// The task's serial.
+    pub incarnation: u64,
+    /// The columns.
+    pub view: RunView,
+}
+
+/// A row of `execution_logs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptRow {
+    /// The number of the record's latest change.
+    pub number: u64,
+    /// The task's id.
+    pub task_id: Box<str>,
+    /// The task's serial.
+    pub incarnation: u64,
+    /// The run's number.
+    pub run: RunNumber,
+    /// The columns.
+    pub view: AttemptView,
+}

@@ -1,0 +1,12 @@
+//! Generated messages of `dtask/v1/*.proto`; with feature `grpc` also clients and servers.
+
+#[allow(clippy::all, missing_docs, unreachable_pub, reason = "generated code")]
+pub mod v1 {
+    #[cfg(all(madsim, feature = "grpc"))]
+    include!(concat!(env!("OUT_DIR"), "/sim/dtask.v1.rs"));
+    #[cfg(not(all(madsim, feature = "grpc")))]
+    include!(concat!(env!("OUT_DIR"), "/dtask.v1.rs"));
+}
+
+/// The encoded `FileDescriptorSet` of the schema, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
