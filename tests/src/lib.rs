@@ -1,1 +1,36 @@
-//! Helpers of the real-process tests.
+//! What the tests of this crate share: where the workspace is and how to read it.
+
+use std::path::{Path, PathBuf};
+
+/// The workspace's root.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace")
+}
+
+/// Every file below `folder` (relative to the root) whose name ends in `.suffix`, in order.
+pub fn files(folder: &str, suffix: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.is_dir() {
+                if path.file_name().is_none_or(|name| name != "target") {
+                    folders.push(path);
+                }
+            } else if path.extension().is_some_and(|found| found == suffix) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A file's text and its path below the root.
+pub fn text(path: &Path) -> (String, String) {
+    let name = path.strip_prefix(root()).unwrap_or(path).display().to_string();
+    let text = std::fs::read_to_string(path)
+        .unwrap_or_else(|error| panic!("{name} cannot be read: {error}"));
+    (name, text)
+}

@@ -1,1 +1,49 @@
-fn main() {}
+//! What developers and CI run: `cargo xtask test` and its parts.
+//!
+//! Each stage is one or more commands that anyone can type; xtask prints them, times them, stops
+//! at the first failure and says how to repeat it.
+
+mod stages;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+const HELP: &str = "\
+Usage: cargo xtask <COMMAND>
+
+Commands:
+  test [STAGE…]   everything, or only the named stages, in the order of `cargo xtask stages`
+  stages          the stages of `test`, one a line
+  mutants [NN…]   each seeded bug in sim/mutants against the World: all must be caught
+  help            this text
+
+Example: cargo xtask test fmt clippy";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["test", wanted @ ..] => stages::run(wanted),
+        ["stages"] => {
+            stages::list();
+            Ok(())
+        }
+        ["mutants", which @ ..] => stages::mutants(which),
+        [] | ["help" | "-h" | "--help"] => {
+            println!("{HELP}");
+            Ok(())
+        }
+        [unknown, ..] => anyhow::bail!("no command `{unknown}`; try `cargo xtask help`"),
+    }
+}

@@ -1,0 +1,160 @@
+//! The stages of `cargo xtask test`, in their order, and how one runs.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// The flags that turn the workspace into its madsim build. A `RUSTFLAGS` variable would override
+/// them, so it is removed.
+const MADSIM: &[&str] =
+    &["--target-dir", "target/madsim", "--config", "build.rustflags=['--cfg','madsim']"];
+
+/// Seeds of the World in one run of the test command.
+const SEEDS: &str = "300";
+
+struct Stage {
+    name: &'static str,
+    says: &'static str,
+    run: fn() -> Result<()>,
+}
+
+const STAGES: &[Stage] = &[
+    Stage { name: "fmt", says: "the sources are formatted", run: fmt },
+    Stage { name: "clippy", says: "lints and fences hold", run: clippy },
+    Stage { name: "deny", says: "licences, bans and sources of dependencies", run: deny },
+    Stage { name: "doc", says: "documentation builds without broken links", run: doc },
+    Stage { name: "build", says: "the release binaries", run: build },
+    Stage { name: "unit", says: "unit, property, transcript and architecture tests", run: unit },
+    Stage { name: "world", says: "the canary and 300 seeds of the World", run: world },
+    Stage { name: "madsim", says: "the shells compile under madsim", run: madsim },
+    Stage { name: "real", says: "real processes, killed and restarted", run: real },
+];
+
+/// Prints the stages, one a line.
+pub(crate) fn list() {
+    for stage in STAGES {
+        println!("{:8} {}", stage.name, stage.says);
+    }
+}
+
+/// Runs the wanted stages, or all of them.
+pub(crate) fn run(wanted: &[&str]) -> Result<()> {
+    for name in wanted {
+        ensure!(
+            STAGES.iter().any(|stage| stage.name == *name),
+            "no stage `{name}`; `cargo xtask stages` lists them"
+        );
+    }
+    let begin = Instant::now();
+    let mut times = Vec::new();
+    for stage in STAGES.iter().filter(|s| wanted.is_empty() || wanted.contains(&s.name)) {
+        println!("\n=== {}: {}", stage.name, stage.says);
+        let start = Instant::now();
+        (stage.run)().with_context(|| {
+            format!("stage {} failed; repeat it with `cargo xtask test {}`", stage.name, stage.name)
+        })?;
+        times.push((stage.name, start.elapsed()));
+    }
+    println!("\nall stages passed in {} s", begin.elapsed().as_secs());
+    for (name, time) in times {
+        println!("  {name:8} {:4} s", time.as_secs());
+    }
+    Ok(())
+}
+
+/// Runs the seeded bugs, all or the named ones.
+pub(crate) fn mutants(which: &[&str]) -> Result<()> {
+    let mut words = vec!["run", "--release", "--quiet", "--package", "dtask-sim", "--", "mutants"];
+    words.extend(which);
+    cargo(&words)
+}
+
+fn fmt() -> Result<()> {
+    cargo(&["fmt", "--all", "--", "--check"])
+}
+
+fn clippy() -> Result<()> {
+    cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+}
+
+fn deny() -> Result<()> {
+    if !succeeds("cargo", &["deny", "--version"]) {
+        println!(
+            "cargo-deny is not installed (`cargo install cargo-deny`): tests/dependencies.rs \
+             checks licences and bans from cargo metadata; advisories are not checked"
+        );
+        return Ok(());
+    }
+    cargo(&["deny", "--offline", "check", "licenses", "bans", "sources"])
+}
+
+fn doc() -> Result<()> {
+    let mut command = cargo_command(&["doc", "--workspace", "--no-deps", "--quiet"]);
+    command.env("RUSTDOCFLAGS", "-D warnings");
+    check(command)
+}
+
+fn build() -> Result<()> {
+    cargo(&["build", "--release", "--package", "dtask-runtime", "--package", "dtask-sim"])
+}
+
+fn unit() -> Result<()> {
+    cargo(&["test", "--workspace", "--quiet"])
+}
+
+fn world() -> Result<()> {
+    cargo(&["run", "--release", "--quiet", "--package", "dtask-sim", "--", "canary"])?;
+    cargo(&["run", "--release", "--quiet", "--package", "dtask-sim", "--", "run", "--seeds", SEEDS])
+}
+
+fn madsim() -> Result<()> {
+    let mut words = vec!["check", "--package", "dtask-runtime", "--lib"];
+    words.extend(MADSIM);
+    cargo(&words)
+}
+
+fn real() -> Result<()> {
+    cargo(&[
+        "test",
+        "--release",
+        "--package",
+        "dtask-tests",
+        "--features",
+        "real",
+        "--",
+        "--nocapture",
+    ])
+}
+
+fn cargo(words: &[&str]) -> Result<()> {
+    check(cargo_command(words))
+}
+
+fn cargo_command(words: &[&str]) -> Command {
+    let mut command = Command::new("cargo");
+    command.args(words).env_remove("RUSTFLAGS");
+    command
+}
+
+fn check(mut command: Command) -> Result<()> {
+    let line = shown(&command);
+    println!("$ {line}");
+    let status = command.status().with_context(|| format!("cannot start `{line}`"))?;
+    if !status.success() {
+        bail!("`{line}` ended with {status}");
+    }
+    Ok(())
+}
+
+fn succeeds(program: &str, words: &[&str]) -> bool {
+    Command::new(program).args(words).output().is_ok_and(|output| output.status.success())
+}
+
+fn shown(command: &Command) -> String {
+    let words = command.get_args().map(|word| word.to_string_lossy());
+    core::iter::once(command.get_program().to_string_lossy())
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
