@@ -28,7 +28,9 @@ fn main() -> Fallible<()> {
         config.service_generator(madsim_tonic_build::configure().service_generator());
         config.compile_fds(set)?;
     } else {
-        tonic_prost_build::configure().compile_fds_with_config(set, config)?;
+        tonic_prost_build::configure()
+            .build_transport(false)
+            .compile_fds_with_config(set, config)?;
     }
     Ok(())
 }
