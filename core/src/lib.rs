@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+pub mod codec;
 pub mod consensus;
 pub mod id;
 pub mod limits;

@@ -42,6 +42,13 @@ pub const DEDUP_WINDOW: Duration = Duration::from_secs(3_600);
 pub const WAITERS_MAX: usize = 100_000;
 /// Slots of one worker: an acknowledgement frame names them all.
 pub const WORKER_SLOTS_MAX: u32 = 10_000;
+/// Attempts that a worker holds, running or unacknowledged, and what one frame may name: two full
+/// sets of slots, since results of the one may wait while the next one runs.
+pub const WORKER_HELD_MAX: usize = 2 * WORKER_SLOTS_MAX as usize;
+/// Types, and queues, that one worker names: a program with more of them has another problem.
+pub const WORKER_KINDS_MAX: usize = 1_000;
+/// Labels of one worker: people read them in one table cell.
+pub const WORKER_LABELS_MAX: usize = 64;
 /// Connected workers.
 pub const WORKERS_MAX: usize = 10_000;
 /// Changes in one history transaction: large enough that the commit is a small part (datapath).

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::id::{InstanceId, NodeId, RunNumber, SessionId, Token};
+use crate::limits;
 use crate::spec::{AttemptOutcome, StopWhy};
 use crate::time::Timestamp;
 
@@ -83,6 +84,32 @@ pub struct Report {
     pub error: Box<str>,
     /// The tail of the live output.
     pub tail: Bytes,
+}
+
+impl Report {
+    /// Cuts the report to the bounds of `limits.rs`. A result that is too large makes the attempt
+    /// fail for good; the tail is kept (P7.8).
+    pub fn bound(&mut self) {
+        if self.output.len() > limits::RESULT_BYTES_MAX {
+            self.outcome = AttemptOutcome::Failed;
+            self.retryable = false;
+            self.output = Bytes::new();
+            self.error = alloc::format!(
+                "RESULT_TOO_LARGE: the result exceeds {} bytes; store it elsewhere and return its \
+                 address",
+                limits::RESULT_BYTES_MAX
+            )
+            .into();
+        }
+        if self.error.len() > limits::ERROR_BYTES_MAX {
+            let cut = self.error.floor_char_boundary(limits::ERROR_BYTES_MAX);
+            self.error = self.error[..cut].into();
+        }
+        if self.tail.len() > limits::OUTPUT_TAIL_BYTES_MAX {
+            let cut = self.tail.len() - limits::OUTPUT_TAIL_BYTES_MAX;
+            self.tail = self.tail.slice(cut..);
+        }
+    }
 }
 
 /// From the leader to the worker.

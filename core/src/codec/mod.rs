@@ -1,0 +1,3 @@
+//! Domain values to bytes and back; nothing else serialises, and only this names generated types.
+
+pub mod worker;
