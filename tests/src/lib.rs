@@ -1,5 +1,11 @@
 //! What the tests of this crate share: where the workspace is and how to read it.
 
+#[cfg(not(madsim))]
+pub mod cluster;
+pub mod effects;
+#[cfg(not(madsim))]
+pub mod load;
+
 use std::path::{Path, PathBuf};
 
 /// The workspace's root.

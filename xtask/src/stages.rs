@@ -96,7 +96,7 @@ fn doc() -> Result<()> {
 }
 
 fn build() -> Result<()> {
-    cargo(&["build", "--release", "--package", "dtask-runtime", "--package", "dtask-sim"])
+    cargo(&["build", "--release", "--workspace", "--bins"])
 }
 
 fn unit() -> Result<()> {
@@ -115,16 +115,9 @@ fn madsim() -> Result<()> {
 }
 
 fn real() -> Result<()> {
-    cargo(&[
-        "test",
-        "--release",
-        "--package",
-        "dtask-tests",
-        "--features",
-        "real",
-        "--",
-        "--nocapture",
-    ])
+    let mut words = vec!["test", "--workspace", "--features", "dtask-tests/real", "--test", "kill"];
+    words.extend(["--", "--nocapture", "--test-threads", "1"]);
+    cargo(&words)
 }
 
 fn cargo(words: &[&str]) -> Result<()> {
