@@ -77,6 +77,11 @@ impl Cluster {
         format!("http://127.0.0.1:{}", self.nodes[id - 1].grpc)
     }
 
+    /// The HTTP port of node `id` (from 1).
+    pub fn http_port(&self, id: usize) -> u16 {
+        self.nodes[id - 1].http
+    }
+
     /// What `--server` wants: every node.
     pub fn servers(&self) -> String {
         let all: Vec<_> = self.nodes.iter().map(|n| format!("127.0.0.1:{}", n.grpc)).collect();
@@ -85,6 +90,23 @@ impl Cluster {
 
     /// Starts node `id`, or starts it again on its directory.
     pub fn start(&mut self, id: usize) -> Result<()> {
+        let peers: Vec<usize> = (1..=self.len()).collect();
+        let command = self.serve(id, id, &peers);
+        self.run(id, command)
+    }
+
+    /// Starts node `id` as a cluster of its own.
+    pub fn start_alone(&mut self, id: usize) -> Result<()> {
+        let command = self.serve(id, id, &[id]);
+        self.run(id, command)
+    }
+
+    /// `dtask serve` for node `id` alone on the directory of node `of`, not started.
+    pub fn serve_alone(&self, id: usize, of: usize) -> Result<Command> {
+        Ok(self.serve(id, of, &[id]))
+    }
+
+    fn serve(&self, id: usize, of: usize, peers: &[usize]) -> Command {
         let mut command = dtask();
         let node = &self.nodes[id - 1];
         command
@@ -92,13 +114,18 @@ impl Cluster {
             .args(["--grpc", &format!("127.0.0.1:{}", node.grpc)])
             .args(["--http", &format!("127.0.0.1:{}", node.http)])
             .arg("--data")
-            .arg(self.folder().join(format!("node{id}")))
+            .arg(self.folder().join(format!("node{of}")))
             .arg("--history")
             .arg(format!("sqlite:{}", self.history().display()));
-        for (index, peer) in self.nodes.iter().enumerate() {
-            command.args(["--peer", &format!("{}=127.0.0.1:{}", index + 1, peer.grpc)]);
+        for peer in peers {
+            let port = self.nodes[peer - 1].grpc;
+            command.args(["--peer", &format!("{peer}=127.0.0.1:{port}")]);
         }
-        let log = self.folder().join(format!("node{id}.{}.log", node.lives));
+        command
+    }
+
+    fn run(&mut self, id: usize, command: Command) -> Result<()> {
+        let log = self.folder().join(format!("node{id}.{}.log", self.nodes[id - 1].lives));
         let child = spawn(command, &log)?;
         let node = &mut self.nodes[id - 1];
         node.child = Some(child);

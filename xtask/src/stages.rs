@@ -115,7 +115,10 @@ fn madsim() -> Result<()> {
 }
 
 fn real() -> Result<()> {
-    let mut words = vec!["test", "--workspace", "--features", "dtask-tests/real", "--test", "kill"];
+    let mut words = vec!["test", "--workspace", "--features", "dtask-tests/real"];
+    for test in ["kill", "wrong_input"] {
+        words.extend(["--test", test]);
+    }
     words.extend(["--", "--nocapture", "--test-threads", "1"]);
     cargo(&words)
 }
