@@ -276,6 +276,10 @@ pub struct ClusterView {
     pub changes: u64,
     /// Live tasks in memory.
     pub live_tasks: u64,
+    /// Attempts that were ever opened (the newest token's number, less what a restore raised).
+    pub attempts_opened: u64,
+    /// Attempts that have not ended.
+    pub attempts_running: u64,
     /// Membership.
     pub conf: ConfState,
     /// One row a member.
