@@ -1,4 +1,5 @@
-//! Generated messages of `dtask/v1/*.proto`; with feature `grpc` also clients and servers.
+//! Generated messages of `dtask/v1/*.proto`; with feature `grpc` also clients and servers, with
+//! feature `json` also DTask's JSON mapping of the client API.
 
 #[allow(clippy::all, missing_docs, unreachable_pub, reason = "generated code")]
 pub mod v1 {
@@ -7,6 +8,9 @@ pub mod v1 {
     #[cfg(not(all(madsim, feature = "grpc")))]
     include!(concat!(env!("OUT_DIR"), "/dtask.v1.rs"));
 }
+
+#[cfg(feature = "json")]
+pub mod json;
 
 /// The encoded `FileDescriptorSet` of the schema, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
