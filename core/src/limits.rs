@@ -18,6 +18,17 @@ pub const BATCH_BYTES_MAX: usize = 4 << 20;
 pub const NAME_CHARS_MAX: usize = 128;
 /// A cron expression, in characters.
 pub const CRON_CHARS_MAX: usize = 256;
+/// Any duration of a spec, in milliseconds: ten years, so that no sum of moments and durations
+/// comes near the end of what a timestamp can hold.
+pub const DURATION_MS_MAX: u64 = 3_650 * 24 * 3_600 * 1_000;
+/// The shortest period of an `every` schedule, in milliseconds: one fire costs an entry.
+pub const EVERY_MS_MIN: u64 = 1_000;
+/// Further attempts after the first: attempts are counted in 16 bits.
+pub const RETRIES_MAX: u16 = 10_000;
+/// Exit codes that fail for good: a profile is compared at each create.
+pub const NO_RETRY_EXIT_MAX: usize = 64;
+/// The highest priority; 0 is the lowest.
+pub const PRIORITY_MAX: u8 = 9;
 /// Live tasks in a cluster: about 4.5 GB a node at 450 bytes each.
 pub const LIVE_TASKS_MAX: u64 = 10_000_000;
 /// Proposed and not yet applied bytes on a node: bounds memory and the time to drain.

@@ -89,12 +89,13 @@ pub struct Recurrence {
 /// Names the instants at which a recurring task fires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// Every `period_ms` milliseconds from `start`: `start + k * period`, k ≥ 1 after creation.
+    /// Every `period_ms` milliseconds from `start`: `start + k * period`.
     Every {
-        /// At least 1,000.
+        /// At least [`EVERY_MS_MIN`](crate::limits::EVERY_MS_MIN).
         period_ms: u64,
-        /// The origin.
-        start: Timestamp,
+        /// The origin, and the first fire time unless it has passed. `None`: the creation, which
+        /// the spec does not name, so that a repeated submit is the same spec (P8.2).
+        start: Option<Timestamp>,
     },
     /// A calendar expression. The text is kept; the parsed form is the leader's cache.
     Cron {
