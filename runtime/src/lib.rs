@@ -1,1 +1,2 @@
 //! Shells.
+pub mod serve;

@@ -1,0 +1,12 @@
+//! `dtask serve`: one scheduler node as a process, and several of them as `dtask dev`.
+//!
+//! A thin shell (design.md §8): it waits, performs and answers. What a task may do is decided in
+//! `dtask_core`.
+
+pub mod clock;
+pub mod fault;
+pub mod inbox;
+pub mod metrics;
+pub mod net;
+pub mod ports;
+pub mod status;

@@ -1,0 +1,37 @@
+//! How a node reaches another, and the sizes that every connection uses.
+
+use std::time::Duration;
+
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+
+/// HTTP/2 windows: a full batch is under way without waiting for an update (datapath.md).
+pub const WINDOW_BYTES: u32 = 8 << 20;
+/// A connection that cannot be made within this counts as refused.
+const CONNECT_MAX: Duration = Duration::from_secs(1);
+/// An idle connection is probed this often, so that a vanished machine is noticed.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(2);
+
+/// Connects to `host:port`. The name is resolved at each call: a machine may come back under
+/// another address.
+pub async fn connect(address: &str) -> Result<Channel, Status> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| Status::invalid_argument(format!("address {address:?}: {error}")))?
+        .connect_timeout(CONNECT_MAX)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
+        .keep_alive_timeout(KEEP_ALIVE_EVERY)
+        .keep_alive_while_idle(true);
+    endpoint.connect().await.map_err(|error| Status::unavailable(cause(&error)))
+}
+
+/// The innermost cause: "Connection refused" rather than "transport error".
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
