@@ -1,2 +1,4 @@
 //! Shells.
+#[cfg(not(madsim))]
+pub mod bench;
 pub mod serve;
