@@ -287,6 +287,8 @@ fn workers_and_cluster_match_their_golden_files() {
         nodes: vec![node.clone()],
         live_tasks: 12,
         at: NINE,
+        executions_opened: 900,
+        executions_running: 4,
     };
     golden("Node", &node);
     golden("Limits", &limits);

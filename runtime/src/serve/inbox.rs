@@ -13,6 +13,8 @@ use dtask_core::node::{Input, Reply, Request};
 use dtask_core::worker::LeaderFrame;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::api::Fault;
+
 /// Inputs that wait for the node: some milliseconds of its work.
 pub const INBOX_MAX: usize = 8_192;
 /// Pieces of live output that wait for one reader; a reader further behind is cut off and resumes
@@ -58,6 +60,12 @@ pub enum Answer {
 /// The node is shutting down: the question was not put, nothing was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
+
+impl From<Gone> for Fault {
+    fn from(_: Gone) -> Self {
+        Self::stopping()
+    }
+}
 
 /// The host's end.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 //! `dtask_core`.
 
 pub mod clock;
-pub mod fault;
+pub use crate::api::fault;
 pub mod inbox;
 pub mod metrics;
 pub mod net;

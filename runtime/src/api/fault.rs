@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use dtask_core::node::Rejection;
-use dtask_core::state::view::TaskStatus;
 use dtask_proto::v1;
 use prost::Message;
 use tonic::{Code, Status};
 
-use super::inbox::Gone;
+use super::views;
 
 /// When to try again while nobody leads: an election's length.
 const ELECTION_RETRY_MS: i64 = 500;
@@ -41,7 +40,8 @@ impl Fault {
     /// A wrong field of the request.
     pub fn invalid(field: &str, detail: impl Into<String>, hint: impl Into<String>) -> Self {
         let detail = detail.into();
-        let mut fault = Self::new(Code::InvalidArgument, "INVALID", format!("{field}: {detail}"));
+        let mut fault =
+            Self::new(Code::InvalidArgument, "FIELD_INVALID", format!("{field}: {detail}"));
         let hint = hint.into();
         fault.0.errors.push(v1::FieldError { field: field.to_owned(), detail, hint });
         fault
@@ -145,12 +145,6 @@ impl Fault {
     }
 }
 
-impl From<Gone> for Fault {
-    fn from(_: Gone) -> Self {
-        Self::stopping()
-    }
-}
-
 impl From<v1::Error> for Fault {
     fn from(error: v1::Error) -> Self {
         Self(error)
@@ -175,7 +169,7 @@ impl From<Rejection> for Fault {
             Rejection::Terminal { status } => Self::new(
                 Code::FailedPrecondition,
                 "TERMINAL",
-                format!("the task has already ended: {}", status_word(status)),
+                format!("the task has already ended: {}", views::status_word(status)),
             ),
             Rejection::Running => Self::new(
                 Code::FailedPrecondition,
@@ -194,18 +188,6 @@ impl From<Rejection> for Fault {
             }
             Rejection::Invalid { field, detail } => Self::invalid(&field, detail, ""),
         }
-    }
-}
-
-const fn status_word(status: TaskStatus) -> &'static str {
-    match status {
-        TaskStatus::Waiting => "waiting",
-        TaskStatus::Ready => "ready",
-        TaskStatus::Running => "running",
-        TaskStatus::Succeeded => "succeeded",
-        TaskStatus::Failed => "failed",
-        TaskStatus::Cancelled => "cancelled",
-        TaskStatus::Skipped => "skipped",
     }
 }
 
