@@ -116,7 +116,7 @@ fn madsim() -> Result<()> {
 
 fn real() -> Result<()> {
     let mut words = vec!["test", "--workspace", "--features", "dtask-tests/real"];
-    for test in ["kill", "wrong_input"] {
+    for test in ["tour", "wrong_input", "kill"] {
         words.extend(["--test", test]);
     }
     words.extend(["--", "--nocapture", "--test-threads", "1"]);
