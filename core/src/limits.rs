@@ -69,6 +69,13 @@ pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 16 << 20;
 /// A log segment (P4.3).
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 
+/// A fire time that is late by no more than this is on time, whatever the misfire policy: a
+/// leader may be busy, or just elected.
+pub const FIRE_ON_TIME_MS: u64 = 10_000;
+/// Missed fire times of a calendar that one decision counts, at some microseconds each; the rest
+/// are left to the next decision.
+pub const FIRES_COUNTED_MAX: u32 = 200;
+
 /// A raft tick (P3.5).
 pub const TICK: Duration = Duration::from_millis(50);
 /// Ticks between heartbeats (P3.5).

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::cron::Calendar;
 use super::error::{FieldError, InvalidReason};
 use super::task::{
     Backoff, DstFold, DstGap, Misfire, NewTask, Overlap, Profile, Recurrence, Retry, Rule,
@@ -206,15 +207,11 @@ impl Draft<'_> {
     }
 
     fn cron_rule(&self, expr: &str) -> Result<Rule, FieldError> {
-        let zone = zone::find("timezone", self.timezone.unwrap_or(zone::UTC))?;
         let gap = self.dst_gap.unwrap_or(DstGap::Auto);
         let fold = self.dst_fold.unwrap_or(DstFold::Auto);
-        Ok(Rule::Cron {
-            expr: expr.trim().into(),
-            zone: zone::canonical_name(&zone).into(),
-            gap,
-            fold,
-        })
+        let calendar = Calendar::parse(expr, self.timezone.unwrap_or(zone::UTC), gap, fold)?;
+        let zone = zone::canonical_name(calendar.zone()).into();
+        Ok(Rule::Cron { expr: calendar.expression().source().into(), zone, gap, fold })
     }
 
     /// What only a cron expression gives a meaning.

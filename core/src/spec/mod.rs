@@ -3,9 +3,11 @@
 //! Values of these types are valid by construction. `api` conversions build them with the
 //! functions here, which name the offending field and its remedy.
 
+pub mod cron;
 pub mod draft;
 pub mod error;
 pub mod outcome;
+pub mod schedule;
 pub mod task;
 pub mod text;
 pub mod zone;
