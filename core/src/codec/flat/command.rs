@@ -1,0 +1,207 @@
+//! One command as bytes: a tag, then its fields in declaration order.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::cursor::{Cursor, DecodeError, Put};
+use super::spec::{put_recurrence, read_outcome, read_recurrence};
+use crate::id::{InstanceId, NodeId, RecordRef, Serial, Slot, Token};
+use crate::state::{Close, Command, Create, Fire, Open, Start};
+
+/// Appends a command.
+pub fn put_command(out: &mut Vec<u8>, command: &Command<'_>) {
+    match command {
+        Command::Create(create) => put_create(out, create),
+        Command::Open(open) => {
+            out.put_u8(2);
+            put_record(out, open.target);
+            out.put_u16(open.attempt);
+            out.put_u64(open.instance.0);
+        }
+        Command::Close(close) => put_close(out, close),
+        Command::Fire(fire) => put_fire(out, fire),
+        Command::HistoryStored { epoch, through } => {
+            out.put_u8(5);
+            out.put_u64(*epoch);
+            out.put_u64(*through);
+        }
+        Command::Cancel { target } => {
+            out.put_u8(6);
+            put_record(out, *target);
+        }
+        Command::TimeOut { token, target } => {
+            out.put_u8(7);
+            out.put_u64(token.0);
+            put_record(out, *target);
+        }
+        Command::Trigger { target, open } => {
+            out.put_u8(8);
+            put_record(out, *target);
+            put_instance(out, *open);
+        }
+        Command::Delete { target, cancel } => {
+            out.put_u8(9);
+            put_record(out, *target);
+            out.put_flag(*cancel);
+        }
+        Command::RegisterInstance { instance, name } => {
+            out.put_u8(10);
+            out.put_u64(instance.0);
+            out.put_text(name);
+        }
+        Command::RetireInstance { instance } => {
+            out.put_u8(11);
+            out.put_u64(instance.0);
+        }
+        Command::SetAddresses { node, grpc, http } => {
+            out.put_u8(12);
+            out.put_u64(node.0);
+            out.put_text(grpc);
+            out.put_text(http);
+        }
+    }
+}
+
+fn put_create(out: &mut Vec<u8>, create: &Create<'_>) {
+    out.put_u8(1);
+    out.put_text(create.id);
+    out.put_text(create.name);
+    out.put_bytes(create.payload);
+    out.put_u16(create.profile);
+    out.put_u8(create.priority);
+    put_instance(out, create.open);
+    match &create.start {
+        Start::Ready => out.put_u8(1),
+        Start::At(at) => {
+            out.put_u8(2);
+            out.put_time(*at);
+        }
+        Start::Recurring { recurrence, next } => {
+            out.put_u8(3);
+            put_recurrence(out, recurrence);
+            out.put_option(*next, Vec::put_time);
+        }
+    }
+}
+
+fn put_close(out: &mut Vec<u8>, close: &Close<'_>) {
+    out.put_u8(3);
+    out.put_u32(close.slot.0);
+    out.put_u64(close.token.0);
+    out.put_u8(close.outcome as u8);
+    out.put_option(close.started_at, Vec::put_time);
+    out.put_option(close.finished_at, Vec::put_time);
+    out.put_option(close.exit_code, Vec::put_i32);
+    out.put_flag(close.retryable);
+    out.put_bytes(close.output);
+    out.put_text(close.error);
+    out.put_bytes(close.tail);
+}
+
+fn put_fire(out: &mut Vec<u8>, fire: &Fire<'_>) {
+    out.put_u8(4);
+    put_record(out, fire.target);
+    out.put_u32(fire.revision);
+    out.put_time(fire.fire_time);
+    out.put_option(fire.next, Vec::put_time);
+    out.put_option(fire.skip, Vec::put_text);
+    out.put_u32(fire.also_missed);
+    put_instance(out, fire.open);
+}
+
+fn put_record(out: &mut Vec<u8>, record: RecordRef) {
+    out.put_u32(record.slot.0);
+    out.put_u64(record.serial.0);
+}
+
+fn put_instance(out: &mut Vec<u8>, instance: Option<InstanceId>) {
+    out.put_option(instance, |out, instance| out.put_u64(instance.0));
+}
+
+/// Reads a command that fills `bytes`.
+///
+/// # Errors
+/// When it does not.
+pub fn read_command(bytes: &[u8]) -> Result<Command<'_>, DecodeError> {
+    let mut from = Cursor::new(bytes);
+    let command = match from.u8()? {
+        1 => Command::Create(read_create(&mut from)?),
+        2 => Command::Open(Open {
+            target: read_record(&mut from)?,
+            attempt: from.u16()?,
+            instance: InstanceId(from.u64()?),
+        }),
+        3 => Command::Close(read_close(&mut from)?),
+        4 => Command::Fire(read_fire(&mut from)?),
+        5 => Command::HistoryStored { epoch: from.u64()?, through: from.u64()? },
+        6 => Command::Cancel { target: read_record(&mut from)? },
+        7 => Command::TimeOut { token: Token(from.u64()?), target: read_record(&mut from)? },
+        8 => Command::Trigger { target: read_record(&mut from)?, open: read_instance(&mut from)? },
+        9 => Command::Delete { target: read_record(&mut from)?, cancel: from.flag()? },
+        10 => Command::RegisterInstance { instance: InstanceId(from.u64()?), name: from.text()? },
+        11 => Command::RetireInstance { instance: InstanceId(from.u64()?) },
+        12 => Command::SetAddresses {
+            node: NodeId(from.u64()?),
+            grpc: from.text()?,
+            http: from.text()?,
+        },
+        other => return Err(DecodeError::Tag("a command", other)),
+    };
+    from.end()?;
+    Ok(command)
+}
+
+fn read_create<'a>(from: &mut Cursor<'a>) -> Result<Create<'a>, DecodeError> {
+    Ok(Create {
+        id: from.text()?,
+        name: from.text()?,
+        payload: from.bytes()?,
+        profile: from.u16()?,
+        priority: from.u8()?,
+        open: read_instance(from)?,
+        start: match from.u8()? {
+            1 => Start::Ready,
+            2 => Start::At(from.time()?),
+            3 => Start::Recurring {
+                recurrence: Box::new(read_recurrence(from)?),
+                next: from.option(Cursor::time)?,
+            },
+            other => return Err(DecodeError::Tag("a start", other)),
+        },
+    })
+}
+
+fn read_close<'a>(from: &mut Cursor<'a>) -> Result<Close<'a>, DecodeError> {
+    Ok(Close {
+        slot: Slot(from.u32()?),
+        token: Token(from.u64()?),
+        outcome: read_outcome(from)?,
+        started_at: from.option(Cursor::time)?,
+        finished_at: from.option(Cursor::time)?,
+        exit_code: from.option(Cursor::i32)?,
+        retryable: from.flag()?,
+        output: from.bytes()?,
+        error: from.text()?,
+        tail: from.bytes()?,
+    })
+}
+
+fn read_fire<'a>(from: &mut Cursor<'a>) -> Result<Fire<'a>, DecodeError> {
+    Ok(Fire {
+        target: read_record(from)?,
+        revision: from.u32()?,
+        fire_time: from.time()?,
+        next: from.option(Cursor::time)?,
+        skip: from.option(Cursor::text)?,
+        also_missed: from.u32()?,
+        open: read_instance(from)?,
+    })
+}
+
+fn read_record(from: &mut Cursor<'_>) -> Result<RecordRef, DecodeError> {
+    Ok(RecordRef { slot: Slot(from.u32()?), serial: Serial(from.u64()?) })
+}
+
+fn read_instance(from: &mut Cursor<'_>) -> Result<Option<InstanceId>, DecodeError> {
+    from.option(|from| from.u64().map(InstanceId))
+}
