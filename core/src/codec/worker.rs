@@ -8,7 +8,6 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use bytes::Bytes;
 use dtask_proto::v1 as pb;
 use dtask_proto::v1::leader_to_worker::Frame as ToWorker;
 use dtask_proto::v1::worker_to_leader::Frame as ToLeader;
@@ -384,6 +383,7 @@ fn names(field: &'static str, list: Vec<String>, max: usize) -> Result<Vec<Box<s
 mod tests {
     use alloc::vec;
 
+    use bytes::Bytes;
     use prost::Message;
 
     use super::*;

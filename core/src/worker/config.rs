@@ -25,8 +25,9 @@ pub struct WorkerConfig {
     pub servers: Vec<Box<str>>,
 }
 
-/// A try to connect, the Hello's answer included: a node that is not asked again by then may be
-/// waking up as leader, or be dead.
+/// How long a connection may take to stand: a dead machine says nothing, and there are others.
+pub const CONNECT_WAIT: Duration = Duration::from_secs(1);
+/// How long a Hello may go unanswered: a new leader answers once it has woken (P2.4).
 pub const WELCOME_WAIT: Duration = Duration::from_secs(3);
 /// Since the sending of the oldest unanswered heartbeat: the session is given up, early enough
 /// that another leader can be found before handlers are stopped (P7.4).
@@ -41,6 +42,8 @@ pub const FAREWELL_WAIT: Duration = Duration::from_secs(10);
 pub const OUTPUT_PERIOD: Duration = Duration::from_millis(20);
 /// …and at most this much at a time: 3 MiB/s for each attempt that someone watches.
 pub const OUTPUT_PIECE_BYTES: usize = 64 << 10;
+/// Kept output of an attempt that someone watches; others keep the tail alone.
+pub const LIVE_BYTES_MAX: usize = 1 << 20;
 /// Reports in one frame, in number…
 pub const REPORTS_PER_FRAME: usize = 1_000;
 /// …and in bytes: a quarter of what a message may hold.

@@ -1,0 +1,435 @@
+//! All attempts that the worker holds: running, or ended and not acknowledged.
+//!
+//! Knows nothing of connections. What leaves at the end of a turn gathers here.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use super::attempt::{Ended, Fence, Running, outcome_of};
+use super::config::{EARLY_STOPS_MAX, REPORT_BYTES_PER_FRAME, REPORTS_PER_FRAME, SEEN_RANGES_MAX};
+use super::frame::{Assignment, Report, WorkerFrame};
+use super::io::{Effect, Ending, Note, Signal};
+use super::tokens::SeenTokens;
+use crate::id::Token;
+use crate::limits;
+use crate::machine::Outbox;
+use crate::spec::{AttemptOutcome, StopWhy};
+use crate::time::{Instant, Now, Timestamp};
+
+/// The attempts of a worker.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    slots: usize,
+    fence: Fence,
+    held: BTreeMap<Token, Held>,
+    running: usize,
+    /// When time alone asks for something, by attempt; one entry for each that has such a time.
+    due: BTreeSet<(Instant, Token)>,
+    seen: SeenTokens,
+    /// Stops of tokens that have not been opened (P7.6).
+    early: BTreeMap<Token, StopWhy>,
+    /// Handlers whose start is not announced in this session.
+    started: Vec<Token>,
+    /// Attempts whose report is not sent in this session.
+    ended: Vec<Token>,
+    /// Last pieces of output, for readers of attempts that have ended.
+    last_pieces: Vec<WorkerFrame>,
+    /// Attempts whose reader lacks something.
+    owing: BTreeSet<Token>,
+}
+
+#[derive(Debug)]
+enum Held {
+    Running(Box<Running>),
+    Ended(Box<Ended>),
+}
+
+/// What an assignment meets on arrival.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    /// Its lease counts from here.
+    pub(super) lease_from: Instant,
+    /// The first heartbeat that will name it.
+    pub(super) named_from: u64,
+    /// The worker takes nothing new.
+    pub(super) draining: bool,
+}
+
+impl Attempts {
+    pub(super) fn new(slots: u32) -> Self {
+        Self {
+            slots: slots as usize,
+            fence: Fence { term: limits::FENCE_TERM, kill: limits::FENCE_KILL },
+            held: BTreeMap::new(),
+            running: 0,
+            due: BTreeSet::new(),
+            seen: SeenTokens::new(SEEN_RANGES_MAX),
+            early: BTreeMap::new(),
+            started: Vec::new(),
+            ended: Vec::new(),
+            last_pieces: Vec::new(),
+            owing: BTreeSet::new(),
+        }
+    }
+
+    /// Every token that is held, ascending.
+    pub(super) fn tokens(&self) -> Vec<Token> {
+        self.held.keys().copied().collect()
+    }
+
+    /// How many attempts are held.
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// How many handlers run.
+    pub(super) const fn running(&self) -> usize {
+        self.running
+    }
+
+    /// When time alone asks for something next.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.due.first().map(|&(at, _)| at)
+    }
+
+    /// Some reader lacks something.
+    pub(super) fn is_owing(&self) -> bool {
+        !self.owing.is_empty()
+    }
+
+    /// Starts an assignment, or hands it back.
+    pub(super) fn open(
+        &mut self,
+        now: Now,
+        assignment: Assignment,
+        arrival: Arrival,
+        out: &mut Outbox<Effect>,
+    ) {
+        let token = assignment.token;
+        // P7.5: at most once in a life.
+        if self.seen.contains(token) {
+            return;
+        }
+        self.seen.insert(token);
+        let declined = if let Some(why) = self.early.remove(&token) {
+            Some((outcome_of(why), "stopped before it came"))
+        } else if arrival.draining {
+            Some((AttemptOutcome::Interrupted, "the worker is shutting down"))
+        } else if self.running >= self.slots {
+            Some((AttemptOutcome::Interrupted, "no free slot"))
+        } else if now.mono >= arrival.lease_from + self.fence.term {
+            Some((AttemptOutcome::Interrupted, "its lease was over when it came"))
+        } else {
+            None
+        };
+        if let Some((outcome, why)) = declined {
+            out.push(Effect::Note(Note::Declined { token, why }));
+            let ended = Ended::unstarted(token, now.wall, outcome, why, arrival.named_from);
+            self.held.insert(token, Held::Ended(Box::new(ended)));
+            self.ended.push(token);
+            return;
+        }
+        let running = Running::start(&assignment, now, arrival.lease_from, arrival.named_from);
+        self.due.extend(running.due(self.fence).map(|at| (at, token)));
+        self.held.insert(token, Held::Running(Box::new(running)));
+        self.running += 1;
+        out.push(Effect::StartHandler(Box::new(assignment)));
+    }
+
+    /// The handler of `token` has started.
+    pub(super) fn started(&mut self, now: Timestamp, token: Token) {
+        if let Some(Held::Running(running)) = self.held.get_mut(&token)
+            && running.started_at.is_none()
+        {
+            running.started_at = Some(now);
+            self.started.push(token);
+        }
+    }
+
+    /// The handler of `token` wrote something.
+    pub(super) fn output(&mut self, token: Token, data: &[u8]) {
+        if let Some(Held::Running(running)) = self.held.get_mut(&token) {
+            running.live.write(data);
+            if running.live.is_owing() {
+                self.owing.insert(token);
+            }
+        }
+    }
+
+    /// The handler of `token` has ended.
+    pub(super) fn ended(&mut self, now: Timestamp, token: Token, ending: Ending) {
+        let Some(held) = self.held.get_mut(&token) else { return };
+        let Held::Running(running) = held else { return };
+        if let Some(at) = running.due(self.fence) {
+            self.due.remove(&(at, token));
+        }
+        let report = running.report(token, now, ending);
+        let (written, named_from) = (running.live.written(), running.named_from);
+        if running.live.is_followed() {
+            while let Some(piece) = running.live.next_piece() {
+                self.last_pieces.push(WorkerFrame::Output {
+                    token,
+                    offset: piece.offset,
+                    data: piece.data,
+                    end: false,
+                });
+            }
+            self.last_pieces.push(end_of_output(token, written));
+        }
+        *held = Held::Ended(Box::new(Ended { report, named_from, sent: false, written }));
+        self.running -= 1;
+        self.owing.remove(&token);
+        self.ended.push(token);
+    }
+
+    /// The leader wants `token` stopped.
+    pub(super) fn stop(
+        &mut self,
+        now: Instant,
+        token: Token,
+        why: StopWhy,
+        out: &mut Outbox<Effect>,
+    ) {
+        if matches!(self.held.get(&token), Some(Held::Running(_))) {
+            self.ask(token, outcome_of(why), now + limits::STOP_GRACE, out);
+        } else if !self.seen.contains(token) {
+            self.early.insert(token, why);
+            if self.early.len() > EARLY_STOPS_MAX {
+                self.early.pop_first();
+            }
+        }
+    }
+
+    /// Every running attempt is to end with `outcome`, at the latest at `kill_at`.
+    pub(super) fn stop_all(
+        &mut self,
+        outcome: AttemptOutcome,
+        kill_at: Instant,
+        out: &mut Outbox<Effect>,
+    ) {
+        for token in self.tokens() {
+            self.ask(token, outcome, kill_at, out);
+        }
+    }
+
+    /// Does what time asks for by `now`.
+    pub(super) fn expire(&mut self, now: Instant, out: &mut Outbox<Effect>) {
+        while let Some(&(at, token)) = self.due.first() {
+            if at > now {
+                return;
+            }
+            self.due.pop_first();
+            let Some(Held::Running(running)) = self.held.get_mut(&token) else { continue };
+            if let Some(expiry) = running.expire(now, self.fence) {
+                if expiry.fenced {
+                    out.push(Effect::Note(Note::Fenced { token }));
+                }
+                out.push(Effect::SignalHandler { token, signal: expiry.signal });
+            }
+            self.due.extend(running.due(self.fence).map(|at| (at, token)));
+        }
+    }
+
+    /// A confirmed leader answered what was sent at `sent`: of the attempts named there (those
+    /// with `named_from` ≤ `seq`) it extends some; the others are not this worker's any more.
+    pub(super) fn extend(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        seq: u64,
+        mut extends: Vec<Token>,
+        out: &mut Outbox<Effect>,
+    ) {
+        extends.sort_unstable();
+        let mut lost = Vec::new();
+        self.held.retain(|token, held| {
+            let extended = extends.binary_search(token).is_ok();
+            match held {
+                Held::Running(running) => {
+                    if extended {
+                        running.lease_from = running.lease_from.max(sent);
+                    } else if running.named_from <= seq {
+                        lost.push(*token);
+                    }
+                    true
+                }
+                Held::Ended(ended) => extended || ended.named_from > seq,
+            }
+        });
+        for token in lost {
+            out.push(Effect::Note(Note::Aborted { token }));
+            self.ask(token, AttemptOutcome::Lost, now + limits::STOP_GRACE, out);
+        }
+        self.reindex();
+    }
+
+    /// A session stands: leases last as it says, and everything is told anew.
+    pub(super) fn joined(&mut self, fence: Fence) {
+        self.fence = fence;
+        self.started.clear();
+        self.ended.clear();
+        for (&token, held) in &mut self.held {
+            match held {
+                Held::Running(running) => {
+                    self.started.extend(running.started_at.map(|_| token));
+                }
+                Held::Ended(ended) => {
+                    ended.sent = false;
+                    self.ended.push(token);
+                }
+            }
+        }
+        self.reindex();
+    }
+
+    /// The session ended, and with it every reader.
+    pub(super) fn parted(&mut self) {
+        self.last_pieces.clear();
+        self.owing.clear();
+        for held in self.held.values_mut() {
+            if let Held::Running(running) = held {
+                running.live.unfollow();
+            }
+        }
+    }
+
+    /// Reports that were sent and lie in these ranges are done with.
+    pub(super) fn acknowledged(&mut self, ranges: &[(Token, Token)]) {
+        for &(first, last) in ranges {
+            if first > last {
+                continue;
+            }
+            let done: Vec<Token> = self
+                .held
+                .range(first..=last)
+                .filter(|(_, held)| matches!(held, Held::Ended(ended) if ended.sent))
+                .map(|(&token, _)| token)
+                .collect();
+            for token in done {
+                self.held.remove(&token);
+            }
+        }
+    }
+
+    /// Someone reads the live output of `token` from `offset` on.
+    pub(super) fn follow(&mut self, token: Token, offset: u64) {
+        match self.held.get_mut(&token) {
+            Some(Held::Running(running)) => {
+                running.live.follow(offset);
+                if running.live.is_owing() {
+                    self.owing.insert(token);
+                }
+            }
+            Some(Held::Ended(ended)) => {
+                let tail = &ended.report.tail;
+                let begin = ended.written - tail.len() as u64;
+                let from = offset.clamp(begin, ended.written);
+                let skip = usize::try_from(from - begin).unwrap_or(usize::MAX).min(tail.len());
+                self.last_pieces.push(WorkerFrame::Output {
+                    token,
+                    offset: from,
+                    data: tail.slice(skip..),
+                    end: true,
+                });
+            }
+            None => self.last_pieces.push(end_of_output(token, offset)),
+        }
+    }
+
+    /// Nobody reads the live output of `token`.
+    pub(super) fn unfollow(&mut self, token: Token) {
+        self.owing.remove(&token);
+        if let Some(Held::Running(running)) = self.held.get_mut(&token) {
+            running.live.unfollow();
+        }
+    }
+
+    /// Handlers that have started and still run, to be announced.
+    pub(super) fn take_started(&mut self) -> Option<WorkerFrame> {
+        let list: Vec<_> = self
+            .started
+            .drain(..)
+            .filter_map(|token| match self.held.get(&token)? {
+                Held::Running(running) => Some((token, running.started_at?)),
+                Held::Ended(_) => None,
+            })
+            .collect();
+        (!list.is_empty()).then_some(WorkerFrame::Started(list))
+    }
+
+    /// Output for readers: what ended attempts owe, and with `running` a piece of each other.
+    pub(super) fn take_output(&mut self, running: bool, mut send: impl FnMut(WorkerFrame)) {
+        self.last_pieces.drain(..).for_each(&mut send);
+        if !running {
+            return;
+        }
+        let held = &mut self.held;
+        self.owing.retain(|&token| {
+            let Some(Held::Running(running)) = held.get_mut(&token) else { return false };
+            if let Some(piece) = running.live.next_piece() {
+                let (offset, data) = (piece.offset, piece.data);
+                send(WorkerFrame::Output { token, offset, data, end: false });
+            }
+            running.live.is_owing()
+        });
+    }
+
+    /// Reports that were not sent in this session, in frames of bounded size.
+    pub(super) fn take_reports(&mut self, mut send: impl FnMut(WorkerFrame)) {
+        let (mut frame, mut bytes) = (Vec::new(), 0);
+        for token in self.ended.drain(..) {
+            let Some(Held::Ended(ended)) = self.held.get_mut(&token) else { continue };
+            if ended.sent {
+                continue;
+            }
+            ended.sent = true;
+            let size = size_of_report(&ended.report);
+            if frame.len() >= REPORTS_PER_FRAME
+                || (bytes + size > REPORT_BYTES_PER_FRAME && !frame.is_empty())
+            {
+                send(WorkerFrame::Reports(core::mem::take(&mut frame)));
+                bytes = 0;
+            }
+            bytes += size;
+            frame.push(ended.report.clone());
+        }
+        if !frame.is_empty() {
+            send(WorkerFrame::Reports(frame));
+        }
+    }
+
+    fn ask(
+        &mut self,
+        token: Token,
+        outcome: AttemptOutcome,
+        kill_at: Instant,
+        out: &mut Outbox<Effect>,
+    ) {
+        let Some(Held::Running(running)) = self.held.get_mut(&token) else { return };
+        if let Some(at) = running.due(self.fence) {
+            self.due.remove(&(at, token));
+        }
+        if running.stop(outcome, kill_at) {
+            out.push(Effect::SignalHandler { token, signal: Signal::Term });
+        }
+        self.due.extend(running.due(self.fence).map(|at| (at, token)));
+    }
+
+    fn reindex(&mut self) {
+        self.due.clear();
+        for (&token, held) in &self.held {
+            if let Held::Running(running) = held {
+                self.due.extend(running.due(self.fence).map(|at| (at, token)));
+            }
+        }
+    }
+}
+
+const fn end_of_output(token: Token, offset: u64) -> WorkerFrame {
+    WorkerFrame::Output { token, offset, data: bytes::Bytes::new(), end: true }
+}
+
+fn size_of_report(report: &Report) -> usize {
+    64 + report.output.len() + report.error.len() + report.tail.len()
+}
