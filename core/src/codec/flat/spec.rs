@@ -62,7 +62,7 @@ pub fn put_recurrence(out: &mut Vec<u8>, recurrence: &Recurrence) {
         Rule::Every { period_ms, start } => {
             out.put_u8(1);
             out.put_u64(*period_ms);
-            out.put_time(*start);
+            out.put_option(*start, |out, start| out.put_time(start));
         }
         Rule::Cron { expr, zone, gap, fold } => {
             out.put_u8(2);
@@ -98,7 +98,7 @@ pub fn put_recurrence(out: &mut Vec<u8>, recurrence: &Recurrence) {
 /// When the bytes are none.
 pub fn read_recurrence(from: &mut Cursor<'_>) -> Result<Recurrence, DecodeError> {
     let rule = match from.u8()? {
-        1 => Rule::Every { period_ms: from.u64()?, start: from.time()? },
+        1 => Rule::Every { period_ms: from.u64()?, start: from.option(Cursor::time)? },
         2 => read_cron(from)?,
         other => return Err(DecodeError::Tag("a rule", other)),
     };
