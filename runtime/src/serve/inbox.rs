@@ -114,7 +114,7 @@ impl NodeHandle {
         let answer = Answer::Pieces(sender);
         let ask = Arrival::Ask { ticket, request, forwarded, answer };
         self.arrivals.send(ask).await.map_err(|_| Gone)?;
-        Ok(Pieces { handle: self.clone(), ticket, receiver })
+        Ok(Pieces { handle: self.clone(), ticket, receiver, first: None })
     }
 
     /// Hands an input to the node.
@@ -153,12 +153,22 @@ pub struct Pieces {
     handle: NodeHandle,
     ticket: Ticket,
     receiver: mpsc::Receiver<Reply>,
+    /// A piece that was looked at and put back.
+    first: Option<Reply>,
 }
 
 impl Pieces {
     /// The next piece; `None` when the node has said everything, or cut this reader off.
     pub async fn next(&mut self) -> Option<Reply> {
-        self.receiver.recv().await
+        match self.first.take() {
+            Some(first) => Some(first),
+            None => self.receiver.recv().await,
+        }
+    }
+
+    /// Makes `piece` the next one again.
+    pub fn put_back(&mut self, piece: Reply) {
+        self.first = Some(piece);
     }
 }
 

@@ -3,10 +3,11 @@
 //! A thin shell (design.md §8): it waits, performs and answers. What a task may do is decided in
 //! `dtask_core`.
 
+pub mod calls;
 pub mod clock;
-pub use crate::api::fault;
 pub mod inbox;
 pub mod metrics;
 pub mod net;
 pub mod ports;
+pub mod services;
 pub mod status;

@@ -1,0 +1,169 @@
+//! `/v1/tasks`: submit, look, list, act, wait.
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use dtask_core::limits;
+use dtask_proto::v1;
+use serde_json::{Value, json};
+use tonic::Code;
+
+use super::Surface;
+use super::edge::{Answer, Problem, answer, answer_with};
+use super::input::{self, Pairs};
+use crate::api::Fault;
+use crate::serve::calls::Call;
+
+/// A body with one task: its payload as JSON text, escaped at worst sixfold.
+const TASK_BODY_MAX: usize = limits::MESSAGE_BYTES_MAX;
+/// A body that only acts on a task.
+const ACT_BODY_MAX: usize = 64 << 10;
+
+pub(super) async fn submit(
+    State(surface): State<Surface>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let mut task: v1::TaskSpec = input::message(body, TASK_BODY_MAX).await?;
+    let key = input::idempotency_id(&headers)?;
+    let keyed = key.is_some() && task.id.is_empty();
+    if let (Some(id), true) = (key, keyed) {
+        task.id = id;
+    }
+    let calls = &surface.calls;
+    let request = v1::SubmitTaskRequest { task: Some(task) };
+    let accepted = calls.submit_task(Call::default(), request).await;
+    let accepted = accepted.map_err(|fault| if keyed { reused(fault) } else { fault })?;
+    let status = if accepted.created { StatusCode::CREATED } else { StatusCode::OK };
+    let location = format!("/v1/tasks/{}", accepted.id);
+    let look = v1::GetTaskRequest { id: accepted.id.clone(), stale: false };
+    // Accepted is accepted: when the task cannot be read at once, what is known of it is the answer.
+    let task = calls.task(look).await.unwrap_or_else(|_| v1::Task {
+        id: accepted.id,
+        status: accepted.status,
+        created_at: accepted.created_at,
+        next_run_at: accepted.next_run_at,
+        ..v1::Task::default()
+    });
+    let mut response = answer_with(status, &task)?;
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// The same key with another body is not a conflict of ids: the caller never chose one.
+fn reused(fault: Fault) -> Fault {
+    if fault.0.reason == "ID_CONFLICT" {
+        let detail = "the Idempotency-Key came before, with another task";
+        return Fault::new(Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED", detail);
+    }
+    fault
+}
+
+pub(super) async fn submit_batch(
+    State(surface): State<Surface>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let mut request: v1::SubmitTasksRequest = input::message(body, limits::BATCH_BYTES_MAX).await?;
+    if let Some(key) = input::idempotency_id(&headers)? {
+        for (index, task) in request.tasks.iter_mut().enumerate() {
+            if task.id.is_empty() {
+                task.id = format!("{key}:{index}");
+            }
+        }
+    }
+    answer(&surface.calls.submit_tasks(Call::default(), request).await.map_err(Problem)?)
+}
+
+pub(super) async fn list(State(surface): State<Surface>, pairs: Pairs) -> Answer {
+    let request: v1::ListTasksRequest = input::query(&pairs, &[])?;
+    answer(&surface.calls.tasks(request).await.map_err(Problem)?)
+}
+
+pub(super) async fn look(
+    State(surface): State<Surface>,
+    Path(id): Path<String>,
+    pairs: Pairs,
+) -> Answer {
+    let request: v1::GetTaskRequest = input::query(&pairs, &[("id", id.into())])?;
+    answer(&surface.calls.task(request).await.map_err(Problem)?)
+}
+
+pub(super) async fn status(
+    State(surface): State<Surface>,
+    Path(id): Path<String>,
+    pairs: Pairs,
+) -> Answer {
+    let request: v1::GetTaskRequest = input::query(&pairs, &[("id", id.into())])?;
+    answer(&surface.calls.task_status(request).await.map_err(Problem)?)
+}
+
+pub(super) async fn delete(
+    State(surface): State<Surface>,
+    Path(id): Path<String>,
+    pairs: Pairs,
+) -> Answer {
+    let request: v1::DeleteTaskRequest = input::query(&pairs, &[("id", id.into())])?;
+    answer(&surface.calls.delete_task(Call::default(), request).await.map_err(Problem)?)
+}
+
+pub(super) async fn cancel(
+    State(surface): State<Surface>,
+    Path(id): Path<String>,
+    pairs: Pairs,
+    body: Body,
+) -> Answer {
+    nothing_but(body, &[]).await?;
+    let request: v1::CancelTaskRequest = input::query(&pairs, &[("id", id.into())])?;
+    answer(&surface.calls.cancel_task(Call::default(), request).await.map_err(Problem)?)
+}
+
+pub(super) async fn cancel_run(
+    State(surface): State<Surface>,
+    Path((id, run)): Path<(String, String)>,
+    body: Body,
+) -> Answer {
+    nothing_but(body, &[]).await?;
+    let run = run_number(&run)?;
+    let request = v1::CancelTaskRequest { id, run: Some(run) };
+    answer(&surface.calls.cancel_task(Call::default(), request).await.map_err(Problem)?)
+}
+
+pub(super) async fn trigger(
+    State(surface): State<Surface>,
+    Path(id): Path<String>,
+    body: Body,
+) -> Answer {
+    nothing_but(body, &[]).await?;
+    let request = v1::TriggerTaskRequest { id };
+    answer(&surface.calls.trigger_task(Call::default(), request).await.map_err(Problem)?)
+}
+
+pub(super) async fn wait(
+    State(surface): State<Surface>,
+    Path(id): Path<String>,
+    pairs: Pairs,
+) -> Answer {
+    let request: v1::WaitTaskRequest = input::query(&pairs, &[("id", id.into())])?;
+    answer(&surface.calls.wait_task(Call::default(), request).await.map_err(Problem)?)
+}
+
+/// A run's number in a path.
+pub(super) fn run_number(text: &str) -> Result<u32, Fault> {
+    text.parse().map_err(|_| Fault::not_found("run", text))
+}
+
+/// A body that acts says nothing yet: an empty one or an empty object.
+async fn nothing_but(body: Body, known: &[&str]) -> Result<(), Fault> {
+    let value: Value = input::message(body, ACT_BODY_MAX).await?;
+    let unknown =
+        value.as_object().and_then(|map| map.keys().find(|k| !known.contains(&k.as_str())));
+    match unknown {
+        Some(key) => Err(Fault::invalid(key, "no such field", "this call takes no body")),
+        None if value.is_object() || value == json!(null) => Ok(()),
+        None => Err(Fault::invalid("body", "is not an object", "this call takes no body")),
+    }
+}

@@ -1,0 +1,155 @@
+//! Submitting: the fast path.
+
+use std::time::Instant;
+
+use dtask_core::limits;
+use dtask_core::node::{Accepted, Rejection, Reply, Request};
+use dtask_core::spec::NewTask;
+use dtask_proto::v1;
+use tonic::Code;
+
+use super::forward::{Kind, marked};
+use super::{Call, Calls, No, odd};
+use crate::api::{Fault, spec, views};
+
+impl Calls {
+    /// Accepts one task.
+    pub async fn submit_task(
+        &self,
+        call: Call,
+        mut request: v1::SubmitTaskRequest,
+    ) -> Result<v1::SubmitTaskResponse, Fault> {
+        name(request.task.get_or_insert_default());
+        // Only a node that does not lead needs the message once more.
+        let again = (!self.status.leads()).then(|| request.clone());
+        let draft = request.task.unwrap_or_default();
+        let id = draft.id.clone();
+        let task = spec::new_task(draft, fresh_id).map_err(|fault| self.refused(fault))?;
+        match self.accept(call, vec![task]).await {
+            Ok(results) => match results.into_iter().next() {
+                Some(Ok(accepted)) => Ok(views::accepted(id, &accepted)),
+                Some(Err(rejection)) => Err(self.refused(rejection.into())),
+                None => Err(Fault::internal("the node accepted nothing and refused nothing")),
+            },
+            Err(No::Refused(fault)) => Err(self.refused(fault)),
+            Err(No::AskLeader(address)) => {
+                let Some(request) = again else { return Err(self.refused(Fault::no_leader())) };
+                let submit = |mut client: super::forward::Tasks| async move {
+                    client.submit_task(marked(request)).await
+                };
+                self.leaders.call(&address, Kind::Write, submit).await
+            }
+        }
+    }
+
+    /// Accepts many tasks, each by itself.
+    pub async fn submit_tasks(
+        &self,
+        call: Call,
+        mut request: v1::SubmitTasksRequest,
+    ) -> Result<v1::SubmitTasksResponse, Fault> {
+        let count = request.tasks.len();
+        if count > limits::BATCH_TASKS_MAX {
+            let max = limits::BATCH_TASKS_MAX;
+            let detail = format!("the batch has {count} tasks, at most {max} are allowed");
+            return Err(self.refused(Fault::new(Code::InvalidArgument, "BATCH_TOO_LARGE", detail)));
+        }
+        request.tasks.iter_mut().for_each(name);
+        let again = (!self.status.leads()).then(|| request.clone());
+        let (tasks, results) = self.drafts(request.tasks);
+        let answers = match self.accept(call, tasks).await {
+            Ok(answers) => answers,
+            Err(No::Refused(fault)) => return Err(self.refused(fault)),
+            Err(No::AskLeader(address)) => {
+                let Some(request) = again else { return Err(self.refused(Fault::no_leader())) };
+                let submit = |mut client: super::forward::Tasks| async move {
+                    client.submit_tasks(marked(request)).await
+                };
+                return self.leaders.call(&address, Kind::Write, submit).await;
+            }
+        };
+        let mut answers = answers.into_iter();
+        let results = results.into_iter().map(|result| match result {
+            Err(fault) => refused_one(fault),
+            Ok(id) => match answers.next() {
+                Some(Ok(accepted)) => accepted_one(views::accepted(id, &accepted)),
+                Some(Err(rejection)) => refused_one(self.refused(rejection.into())),
+                None => refused_one(Fault::internal("the node gave too few answers")),
+            },
+        });
+        Ok(v1::SubmitTasksResponse { results: results.collect() })
+    }
+
+    /// The tasks of a batch that are well formed, and for each task its id or what is wrong.
+    fn drafts(&self, drafts: Vec<v1::TaskSpec>) -> (Vec<NewTask>, Vec<Result<String, Fault>>) {
+        let mut tasks = Vec::with_capacity(drafts.len());
+        let mut results = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            let id = draft.id.clone();
+            match spec::new_task(draft, fresh_id) {
+                Ok(task) => {
+                    tasks.push(task);
+                    results.push(Ok(id));
+                }
+                Err(fault) => results.push(Err(self.refused(fault))),
+            }
+        }
+        (tasks, results)
+    }
+
+    async fn accept(
+        &self,
+        call: Call,
+        tasks: Vec<NewTask>,
+    ) -> Result<Vec<Result<Accepted, Rejection>>, No> {
+        if tasks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let began = Instant::now();
+        match self.put(call, Request::Submit(tasks)).await? {
+            Reply::Submitted(results) => {
+                let metrics = self.status.metrics();
+                metrics.committed(began.elapsed());
+                let new = results.iter().flatten().filter(|accepted| accepted.new);
+                metrics.submitted(new.count() as u64);
+                Ok(results)
+            }
+            reply => Err(No::Refused(odd(&reply))),
+        }
+    }
+
+    /// Counts a refusal on its way out.
+    pub(super) fn refused(&self, fault: Fault) -> Fault {
+        self.status.metrics().refused(&fault.0.reason);
+        fault
+    }
+}
+
+/// A task without an id gets one here, before it is forwarded, so that a repeat of the forwarded
+/// message cannot make a second task (P8.3). Time-ordered, which keeps the database's index cheap.
+fn name(draft: &mut v1::TaskSpec) {
+    if draft.id.is_empty() {
+        draft.id = fresh_id();
+    }
+}
+
+#[cfg(not(madsim))]
+fn fresh_id() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
+/// In simulation ids are counted, so that a run can be repeated.
+#[cfg(madsim)]
+fn fresh_id() -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!("sim-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn accepted_one(accepted: v1::SubmitTaskResponse) -> v1::SubmitResult {
+    v1::SubmitResult { accepted: Some(accepted), error: None }
+}
+
+fn refused_one(fault: Fault) -> v1::SubmitResult {
+    v1::SubmitResult { accepted: None, error: Some(fault.0) }
+}
