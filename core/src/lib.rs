@@ -4,11 +4,12 @@
 //!
 //! Five questions in five directories: what users **ask** ([`spec`]), what nodes have **agreed**
 //! ([`state`]), how they **come to agree** ([`consensus`]), what only a **leader** does
-//! (`leader`), what is **local** ([`node`], [`worker`], `client`). Nothing here reads a clock,
+//! (`leader`), what is **local** ([`node`], [`worker`], [`client`]). Nothing here reads a clock,
 //! draws entropy, opens a file or starts a thread; hosts pass all of it in.
 
 extern crate alloc;
 
+pub mod client;
 pub mod codec;
 pub mod consensus;
 pub mod id;

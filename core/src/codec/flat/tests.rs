@@ -58,7 +58,7 @@ fn recurrences() -> impl Strategy<Value = Recurrence> {
     ];
     let every = any::<(u64, i64)>().prop_map(|(period_ms, start)| Rule::Every {
         period_ms,
-        start: Timestamp::from_micros(start),
+        start: Some(Timestamp::from_micros(start)),
     });
     let cron = (".{0,12}", ".{0,12}", gap, fold).prop_map(|(expr, zone, gap, fold)| Rule::Cron {
         expr: expr.into(),
