@@ -40,6 +40,10 @@ pub enum LogFact {
 /// What a node finds on its own disk at start; the product of `log::recover`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recovered {
+    /// Which life of this node's disk (P4.1): made with the directory, never changed.
+    pub incarnation: Incarnation,
+    /// How often the log was opened, this time included: never the same twice (P4.2).
+    pub life: u64,
     /// The cluster, once formed.
     pub formed: Option<(ClusterId, Vec<(NodeId, Incarnation)>)>,
     /// raft's hard state.

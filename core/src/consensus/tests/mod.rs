@@ -1,0 +1,6 @@
+//! Consensus on three nodes in one thread: delays, losses, crashes and slow disks, all drawn from
+//! a seed.
+
+mod cluster;
+mod elections;
+mod snapshots;
