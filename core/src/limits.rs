@@ -41,6 +41,14 @@ pub const ENTRY_COMMANDS_MAX: usize = 1_000;
 pub const ENTRY_BYTES_MAX: usize = 256 << 10;
 /// Rows that one command may touch (P1.5), and runs that one entry may wake (P2.1).
 pub const ROWS_PER_COMMAND_MAX: usize = 1_000;
+/// Unfinished runs of one recurring task: stopping it touches two rows each, in one command (P1.5).
+pub const UNFINISHED_RUNS_MAX: usize = 400;
+/// Registered worker instances: those connected, and as many again that were restarted meanwhile.
+pub const INSTANCES_MAX: usize = 2 * WORKERS_MAX;
+/// Nodes whose addresses are known: far more than any quorum wants.
+pub const NODES_MAX: usize = 64;
+/// An address, in bytes: a DNS name and a port.
+pub const ADDRESS_BYTES_MAX: usize = 264;
 /// A gRPC message: a full entry, or a full batch, with room.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// A piece of a snapshot on the wire: small beside a heartbeat's deadline.

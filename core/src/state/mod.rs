@@ -1,10 +1,40 @@
-//! What all nodes agree on. Changes in one place: `State::apply(entry)`.
+//! What all nodes agree on. Changes in one place: [`State::apply`].
+//!
+//! Records (tasks and runs) live in a paged slab and are named by (slot, serial); everything else
+//! hangs on them by slot or token. Replicated: records and their bodies, schedules, attempts,
+//! instances, addresses, ended ids, counters. Derived, and rebuilt when a snapshot is loaded: the
+//! id index, free slots, ready lists, timers, the outbox, counts. This module knows neither raft
+//! nor leadership, reads no clock and draws no chance.
 
 pub mod applied;
+mod apply;
+mod attempts;
+pub mod audit;
 pub mod command;
+mod digest;
+mod ended;
 pub mod facts;
 pub mod history;
+mod index;
+mod instances;
+mod lookup;
+mod meta;
+mod outbox;
+mod profiles;
+mod queue;
+mod ready;
+mod record;
+mod row;
+mod schedules;
+mod slab;
+pub mod snapshot;
+mod timers;
 pub mod view;
+mod views;
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 pub use applied::{Applied, Refusal};
 pub use command::{Close, Command, Create, Fire, Open, Start};
@@ -12,3 +42,73 @@ pub use facts::{
     ApplyError, Changes, ClassId, DueSchedule, EndedTask, Finished, IndexKey, OpenAttempt,
     ReadyClass, ReadyRun,
 };
+
+use crate::id::NodeId;
+
+/// The feature level that this program knows (P5.1).
+pub const LEVEL: u32 = 1;
+
+/// The replicated state of one raft group.
+#[derive(Debug)]
+pub struct State {
+    key: IndexKey,
+    meta: meta::Meta,
+    slab: slab::Slab,
+    /// Live ids to slots. Derived.
+    ids: index::Index,
+    profiles: profiles::Profiles,
+    /// Derived.
+    classes: ready::Classes,
+    /// Derived.
+    timers: timers::Timers,
+    schedules: schedules::Schedules,
+    attempts: attempts::Attempts,
+    instances: instances::Instances,
+    /// gRPC and HTTP addresses.
+    addresses: BTreeMap<NodeId, (Box<str>, Box<str>)>,
+    ended: ended::EndedTable,
+    /// Derived.
+    outbox: outbox::HistoryOutbox,
+    digest: digest::Digest,
+    /// Slots touched by the entry that is being applied; empty between entries.
+    dirty: Vec<u32>,
+    /// Tasks (not runs) that are not terminal. Derived.
+    live_tasks: u64,
+    /// Bytes of bodies and of closed attempts. Derived.
+    held_bytes: u64,
+    /// A running snapshot walk: local, never replicated.
+    walk: Option<Box<snapshot::Walk>>,
+}
+
+impl State {
+    /// An empty state. `key` is drawn once at bootstrap and the same on every node.
+    pub fn new(key: IndexKey) -> Self {
+        let seed = digest::seed(key);
+        Self {
+            key,
+            meta: meta::Meta::default(),
+            slab: slab::Slab::default(),
+            ids: index::Index::default(),
+            profiles: profiles::Profiles::new(seed),
+            classes: ready::Classes::default(),
+            timers: timers::Timers::default(),
+            schedules: schedules::Schedules::default(),
+            attempts: attempts::Attempts::default(),
+            instances: instances::Instances::default(),
+            addresses: BTreeMap::new(),
+            ended: ended::EndedTable::starting_at(0),
+            outbox: outbox::HistoryOutbox::after(0),
+            digest: digest::Digest::new(seed),
+            dirty: Vec::new(),
+            live_tasks: 0,
+            held_bytes: 0,
+            walk: None,
+        }
+    }
+
+    /// Frees up to `pages` pages of 256 records and tells whether more remain: a state that was
+    /// replaced is thrown away in slices (P10.2). It must not be used for anything else then.
+    pub fn dismantle(&mut self, pages: usize) -> bool {
+        self.slab.dismantle(pages)
+    }
+}

@@ -62,7 +62,7 @@ pub fn put_recurrence(out: &mut Vec<u8>, recurrence: &Recurrence) {
         Rule::Every { period_ms, start } => {
             out.put_u8(1);
             out.put_u64(*period_ms);
-            out.put_option(*start, |out, start| out.put_time(start));
+            out.put_option(*start, Vec::put_time);
         }
         Rule::Cron { expr, zone, gap, fold } => {
             out.put_u8(2);

@@ -56,9 +56,9 @@ fn recurrences() -> impl Strategy<Value = Recurrence> {
         Just(DstFold::Second),
         Just(DstFold::Both)
     ];
-    let every = any::<(u64, i64)>().prop_map(|(period_ms, start)| Rule::Every {
+    let every = any::<(u64, Option<i64>)>().prop_map(|(period_ms, start)| Rule::Every {
         period_ms,
-        start: Some(Timestamp::from_micros(start)),
+        start: start.map(Timestamp::from_micros),
     });
     let cron = (".{0,12}", ".{0,12}", gap, fold).prop_map(|(expr, zone, gap, fold)| Rule::Cron {
         expr: expr.into(),

@@ -1,0 +1,143 @@
+//! Runs of recurring tasks: fire times (P6.3), overlap, and triggers by hand (P8.5).
+
+use super::attempt::skip_reason;
+use crate::id::{InstanceId, RecordRef, RunNumber};
+use crate::limits;
+use crate::spec::Overlap;
+use crate::state::facts::Changes;
+use crate::state::record::{Body, Phase, Record, flag};
+use crate::state::view::{RunCause, TaskStatus};
+use crate::state::{Applied, Fire, Refusal, State};
+use crate::time::Timestamp;
+
+/// A child run about to be made.
+struct NewRun<'a> {
+    cause: RunCause,
+    scheduled_for: Timestamp,
+    skip: Option<&'a str>,
+}
+
+impl State {
+    pub(super) fn fire(
+        &mut self,
+        fire: &Fire<'_>,
+        changes: &mut Changes,
+    ) -> Result<Applied, Refusal> {
+        let (slot, phase, _) = self.named(fire.target)?;
+        let Some(schedule) = self.schedules.at(slot) else { return Err(Refusal::Malformed) };
+        if matches!(phase, Phase::Done(_)) {
+            return Err(Refusal::Terminal);
+        }
+        // Upholds S15: a fire time is taken once, by whoever planned on it being the next (P6.3).
+        if schedule.revision != fire.revision
+            || schedule.next_run_at != Some(fire.fire_time)
+            || fire.fire_time > self.meta.at
+            || fire.next.is_some_and(|next| next <= fire.fire_time)
+        {
+            return Err(Refusal::Stale);
+        }
+        let unfinished = schedule.live.len();
+        let overlaps = unfinished > 0 && schedule.recurrence.overlap == Overlap::Skip;
+        let reason = if let Some(why) = fire.skip {
+            Some(skip_reason(why, fire.also_missed))
+        } else if overlaps {
+            Some(skip_reason("overlap", fire.also_missed))
+        } else if unfinished >= limits::UNFINISHED_RUNS_MAX {
+            Some(skip_reason("too many unfinished runs", fire.also_missed))
+        } else {
+            None
+        };
+        self.check_room()?;
+        self.touch(slot);
+        self.schedules.set_next(slot, fire.target.serial.0, fire.next);
+        if let Some(schedule) = self.schedules.at_mut(slot) {
+            schedule.last_fire_time = Some(fire.fire_time);
+        }
+        changes.rescheduled.push(fire.target);
+        let new = NewRun {
+            cause: RunCause::Schedule,
+            scheduled_for: fire.fire_time,
+            skip: reason.as_deref(),
+        };
+        self.new_run(fire.target, &new, fire.open, changes)
+    }
+
+    pub(super) fn trigger(
+        &mut self,
+        target: RecordRef,
+        open: Option<InstanceId>,
+        changes: &mut Changes,
+    ) -> Result<Applied, Refusal> {
+        let (slot, phase, flags) = self.named(target)?;
+        match phase {
+            Phase::Waiting { .. } => {
+                self.touch_run(slot);
+                self.unlink(slot);
+                let opened = self.make_ready(slot, open, changes);
+                Ok(Applied::Fired { run: Some(target), opened })
+            }
+            Phase::Ready { .. } => Ok(Applied::Fired { run: Some(target), opened: None }),
+            Phase::Running => Err(Refusal::Running),
+            Phase::Done(_) => Err(Refusal::Terminal),
+            Phase::Scheduled if flags & flag::CANCEL != 0 => Err(Refusal::Terminal),
+            Phase::Scheduled => {
+                let unfinished = self.schedules.at(slot).map_or(0, |held| held.live.len());
+                if unfinished >= limits::UNFINISHED_RUNS_MAX {
+                    return Err(Refusal::Full);
+                }
+                self.check_room()?;
+                self.touch(slot);
+                let cause = RunCause::Trigger;
+                let new = NewRun { cause, scheduled_for: self.meta.at, skip: None };
+                self.new_run(target, &new, open, changes)
+            }
+        }
+    }
+
+    fn check_room(&self) -> Result<(), Refusal> {
+        let full = self.slab.len() as u64 >= 2 * limits::LIVE_TASKS_MAX;
+        if full { Err(Refusal::Full) } else { Ok(()) }
+    }
+
+    /// Makes a child run of a touched recurring task.
+    fn new_run(
+        &mut self,
+        task: RecordRef,
+        new: &NewRun<'_>,
+        open: Option<InstanceId>,
+        changes: &mut Changes,
+    ) -> Result<Applied, Refusal> {
+        let parent = task.slot.0;
+        let Some(record) = self.slab.at(parent) else { return Err(Refusal::NotFound) };
+        let (profile, priority) = (record.profile, record.priority);
+        let Some(schedule) = self.schedules.at_mut(parent) else { return Err(Refusal::Malformed) };
+        schedule.runs = schedule.runs.saturating_add(1);
+        let number = RunNumber(schedule.runs);
+        let at = self.meta.at;
+        let slot = self.insert_record(Record {
+            serial: 0,
+            change: 0,
+            created_at: at,
+            updated_at: at,
+            scheduled_for: new.scheduled_for,
+            last_token: 0,
+            body: Body::run(task, number, new.cause, new.skip.unwrap_or("")),
+            phase: Phase::Scheduled,
+            profile,
+            attempts: 0,
+            failures: 0,
+            priority,
+            flags: flag::RUN,
+        })?;
+        if let Some(schedule) = self.schedules.at_mut(parent) {
+            schedule.children += 1;
+            schedule.live.insert(number.0, slot);
+        }
+        if new.skip.is_some() {
+            self.finish(slot, TaskStatus::Skipped, changes);
+            return Ok(Applied::Fired { run: None, opened: None });
+        }
+        let opened = self.make_ready(slot, open, changes);
+        Ok(Applied::Fired { run: Some(self.reference(slot)), opened })
+    }
+}

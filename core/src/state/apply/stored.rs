@@ -1,0 +1,56 @@
+//! What history has taken over leaves memory (P9.1).
+
+use crate::limits;
+use crate::state::outbox::Change;
+use crate::state::{Applied, Refusal, State};
+
+impl State {
+    /// Cleans up to `ROWS_PER_COMMAND_MAX` changes (P1.5). With more outstanding up to `through`,
+    /// the rest stays: `State::stored` tells how far it came, and the leader proposes again.
+    ///
+    /// `newest` is the newest number before this entry: a number that is taken within it may stand
+    /// for a change that history cannot have seen.
+    pub(super) fn history_stored(
+        &mut self,
+        epoch: u64,
+        through: u64,
+        newest: u64,
+    ) -> Result<Applied, Refusal> {
+        if through > newest || (self.meta.epoch != 0 && self.meta.epoch != epoch) {
+            return Err(Refusal::Stale);
+        }
+        self.meta.epoch = epoch;
+        for _ in 0..limits::ROWS_PER_COMMAND_MAX {
+            if self.outbox.stored() >= through {
+                break;
+            }
+            let Some((number, change)) = self.outbox.pop() else { break };
+            match change {
+                Change::Record { slot, serial } => self.free_if_stored(slot, serial, number),
+                Change::Attempt { token } => self.attempt_stored(token, number),
+                Change::Passed => {}
+            }
+        }
+        Ok(Applied::Done)
+    }
+
+    fn attempt_stored(&mut self, token: u64, number: u64) {
+        // An open attempt, or one that changed since, stays: its later number brings it back.
+        let Some(attempt) = self.attempts.at(token) else { return };
+        if attempt.change != number || attempt.ending.is_none() {
+            return;
+        }
+        self.keep_attempt_image(token);
+        let Some(attempt) = self.attempts.take_closed(token) else { return };
+        let row = self.digest.attempt(token, &attempt);
+        self.digest.subtract(row);
+        if let Some(ending) = &attempt.ending {
+            self.held_bytes -= ending.bytes();
+        }
+        if let Some(instance) = self.instances.at_mut(attempt.instance) {
+            instance.held -= 1;
+        }
+        self.drop_instance_if_unused(attempt.instance);
+        self.free_if_stored(attempt.slot, attempt.serial, number);
+    }
+}

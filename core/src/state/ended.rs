@@ -1,0 +1,114 @@
+//! Ids of tasks that have left memory, so that a repeated submit is answered and never run again
+//! (P8.2): first in, first out, bounded by count and by the window.
+
+use super::facts::EndedTask;
+use super::index::Index;
+use super::queue::Queue;
+use super::view::TaskStatus;
+use crate::limits;
+use crate::time::Timestamp;
+
+/// 48 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// Keyed hash of the id.
+    pub(super) id: u64,
+    /// Hash of everything that the owner wrote.
+    pub(super) spec: u64,
+    pub(super) serial: u64,
+    pub(super) created_at: Timestamp,
+    pub(super) ended_at: Timestamp,
+    pub(super) status: TaskStatus,
+    pub(super) deleted: bool,
+}
+
+impl Ended {
+    pub(super) const fn view(&self) -> EndedTask {
+        EndedTask {
+            serial: self.serial,
+            status: self.status,
+            created_at: self.created_at,
+            ended_at: self.ended_at,
+            deleted: self.deleted,
+        }
+    }
+}
+
+/// The table.
+#[derive(Debug)]
+pub(super) struct EndedTable {
+    queue: Queue<Ended>,
+    /// From id hash to the low half of the entry's number. Derived.
+    index: Index,
+}
+
+impl EndedTable {
+    /// An empty table whose next entry gets the number `first`.
+    pub(super) fn starting_at(first: u64) -> Self {
+        Self { queue: Queue::starting_at(first), index: Index::default() }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Numbers of the oldest entry and of the next one.
+    pub(super) const fn numbers(&self) -> (u64, u64) {
+        (self.queue.first(), self.queue.end())
+    }
+
+    pub(super) fn at(&self, number: u64) -> Option<Ended> {
+        self.queue.at(number)
+    }
+
+    pub(super) fn find(&self, id: u64) -> Option<Ended> {
+        let mut found = None;
+        self.index.find(id, |&low| {
+            found = self.queue.at(self.widen(low)).filter(|ended| ended.id == id);
+            found.is_some()
+        });
+        found
+    }
+
+    /// Appends an entry and returns its number.
+    pub(super) fn push(&mut self, ended: Ended) -> u64 {
+        let number = self.queue.end();
+        self.queue.push(ended);
+        let (queue, first) = (&self.queue, self.queue.first());
+        self.index.insert(ended.id, number as u32, |&low| {
+            queue.at(widen(first, low)).map_or(0, |ended| ended.id)
+        });
+        number
+    }
+
+    /// Tells whether the oldest entry must go: too many, or out of the window.
+    pub(super) fn is_over(&self, at: Timestamp) -> bool {
+        self.queue.len() > limits::DEDUP_IDS_MAX
+            || self
+                .queue
+                .at(self.queue.first())
+                .is_some_and(|ended| ended.ended_at + limits::DEDUP_WINDOW <= at)
+    }
+
+    /// Removes the oldest entry.
+    pub(super) fn pop(&mut self) -> Option<(u64, Ended)> {
+        let number = self.queue.first();
+        let ended = self.queue.at(number)?;
+        self.index.remove(ended.id, number as u32);
+        self.queue.pop();
+        Some((number, ended))
+    }
+
+    fn widen(&self, low: u32) -> u64 {
+        widen(self.queue.first(), low)
+    }
+
+    pub(super) fn index_len(&self) -> usize {
+        self.index.len()
+    }
+}
+
+/// The number at or after `first` whose low half is `low`: the table holds far fewer than 2^32.
+const fn widen(first: u64, low: u32) -> u64 {
+    first + (low.wrapping_sub(first as u32)) as u64
+}

@@ -1,0 +1,63 @@
+//! The state's single row: counters and replicated time.
+
+use alloc::vec::Vec;
+
+use crate::codec::flat::{Cursor, DecodeError, Put};
+use crate::time::Timestamp;
+
+/// Counters and replicated time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Meta {
+    /// The cluster's feature level (P5.1).
+    pub(super) level: u32,
+    /// The last index applied.
+    pub(super) applied: u64,
+    /// Replicated time; never falls (S16).
+    pub(super) at: Timestamp,
+    /// The serial that the next record gets.
+    pub(super) next_serial: u64,
+    /// The token that the next attempt gets. Upholds S11: it only rises.
+    pub(super) next_token: u64,
+    /// The sequence that the next ready run gets.
+    pub(super) next_sequence: u64,
+    /// The history database that is written; zero until one was (P9.2).
+    pub(super) epoch: u64,
+}
+
+impl Default for Meta {
+    fn default() -> Self {
+        Self {
+            level: super::LEVEL,
+            applied: 0,
+            at: Timestamp::default(),
+            next_serial: 1,
+            next_token: 1,
+            next_sequence: 1,
+            epoch: 0,
+        }
+    }
+}
+
+impl Meta {
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        out.put_u32(self.level);
+        out.put_u64(self.applied);
+        out.put_time(self.at);
+        out.put_u64(self.next_serial);
+        out.put_u64(self.next_token);
+        out.put_u64(self.next_sequence);
+        out.put_u64(self.epoch);
+    }
+
+    pub(super) fn read(from: &mut Cursor<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            level: from.u32()?,
+            applied: from.u64()?,
+            at: from.time()?,
+            next_serial: from.u64()?,
+            next_token: from.u64()?,
+            next_sequence: from.u64()?,
+            epoch: from.u64()?,
+        })
+    }
+}
