@@ -3,5 +3,9 @@ pub mod api;
 #[cfg(not(madsim))]
 pub mod bench;
 #[cfg(not(madsim))]
+pub mod cli;
+#[cfg(not(madsim))]
+pub mod config;
+#[cfg(not(madsim))]
 pub mod http;
 pub mod serve;

@@ -1,2 +1,14 @@
-//! The program.
+//! `dtask`: everything.
+
+#[cfg(not(madsim))]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[cfg(not(madsim))]
+fn main() -> std::process::ExitCode {
+    dtask_runtime::cli::main(dtask_runtime::cli::Program::Dtask)
+}
+
+/// Simulators drive the library.
+#[cfg(madsim)]
 fn main() {}
