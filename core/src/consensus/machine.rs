@@ -325,6 +325,11 @@ impl Consensus {
         self.formed.as_ref().map(|(cluster, _)| *cluster)
     }
 
+    /// The voters that formed the cluster and the lives of their disks, once formed.
+    pub fn formed_by(&self) -> Option<&[(NodeId, Incarnation)]> {
+        self.formed.as_ref().map(|(_, voters)| &**voters)
+    }
+
     /// When the next tick falls due; `None` before the first call that told the time.
     pub const fn next_deadline(&self) -> Option<Instant> {
         self.next_tick

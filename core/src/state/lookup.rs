@@ -36,6 +36,16 @@ impl State {
         self.live_tasks
     }
 
+    /// Attempts that were ever opened.
+    pub const fn attempts_opened(&self) -> u64 {
+        self.meta.next_token.saturating_sub(1)
+    }
+
+    /// Attempts that have not ended.
+    pub fn attempts_running(&self) -> u64 {
+        self.attempts.open_len() as u64
+    }
+
     /// Records in memory: tasks and runs, terminal ones too.
     pub const fn records(&self) -> usize {
         self.slab.len()
