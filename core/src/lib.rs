@@ -13,6 +13,7 @@ pub mod client;
 pub mod codec;
 pub mod consensus;
 pub mod id;
+pub mod leader;
 pub mod limits;
 pub mod log;
 pub mod machine;

@@ -1,7 +1,273 @@
-//! One scheduler node.
+//! One scheduler node: the only match on [`Input`].
+//!
+//! A node holds what is agreed (`state`), how it comes to be agreed (`consensus`), and while it
+//! leads, the volatile half that plans ([`Leader`]). Everything it does in a turn happens when the
+//! turn ends: plan, propose, drain raft's Ready, apply, answer, emit (P1.2).
 
+mod answers;
+pub mod config;
 pub mod io;
+mod reads;
 pub mod request;
+mod snapshots;
+mod start;
+mod turn;
+mod waits;
 
+use alloc::boxed::Box;
+use alloc::string::String;
+
+pub use config::{Addresses, NodeConfig};
 pub use io::{Effect, Input, Note};
+use reads::{Question, Reads};
 pub use request::*;
+use snapshots::Snapshots;
+use waits::Waits;
+
+use crate::consensus::{Consensus, RoleChange, Turn};
+use crate::id::{NodeId, SessionId, Ticket};
+use crate::leader::Leader;
+use crate::leader::admission::{Asked, Change};
+use crate::machine::{Deadline, Machine, Outbox, When};
+use crate::state::{Changes, State};
+use crate::time::Now;
+use crate::worker::{LeaderFrame, WorkerFrame};
+
+/// One scheduler node.
+pub struct Node {
+    config: NodeConfig,
+    consensus: Consensus,
+    state: State,
+    /// Exists while this node leads.
+    leader: Option<Box<Leader>>,
+    /// The role that the node has acted on.
+    role: RoleChange,
+    reads: Reads,
+    waits: Waits,
+    snapshots: Snapshots,
+    /// Asked to stop leading and taking work.
+    stopping: bool,
+    /// Said `Halt`: nothing is stepped from there on.
+    halted: bool,
+    /// Why the node cannot start; said by the first step.
+    failure: Option<String>,
+    /// When the latest step was.
+    now: Now,
+    /// Scratch, kept for its allocations.
+    changes: Changes,
+    /// Scratch, kept for its allocations.
+    turn: Turn,
+}
+
+impl Machine for Node {
+    type Input = Input;
+    type Effect = Effect;
+
+    fn step(&mut self, now: Now, input: Input, out: &mut Outbox<Effect>) {
+        if self.halted {
+            return;
+        }
+        if let Some(reason) = self.failure.take() {
+            return self.halt(reason, out);
+        }
+        self.now = now;
+        if let Some(leader) = &mut self.leader {
+            leader.notice(now);
+        }
+        match input {
+            Input::Wake => self.consensus.wake(now),
+            Input::Flush => self.flush(now, out),
+            Input::Persisted { n } => self.consensus.persisted(now, n),
+            Input::Peer(envelope) => self.consensus.step_peer(now, *envelope),
+            Input::PeerUnreachable { to } => self.consensus.unreachable(to),
+            Input::SnapshotSent { to, delivered } => self.consensus.snapshot_sent(to, delivered),
+            Input::SnapshotSaved { index } => self.snapshot_saved(index, out),
+            Input::Ask { ticket, request, forwarded: _ } => self.ask(now, ticket, request, out),
+            Input::Abandon { ticket } => self.abandon(ticket),
+            Input::Worker { session, frame } => self.hear(now, session, frame, out),
+            Input::WorkerGone { session } => {
+                if let Some(leader) = &mut self.leader {
+                    leader.hang_up(now, session);
+                }
+            }
+            Input::HistoryReady { epoch, through } => {
+                if let Some(leader) = &mut self.leader {
+                    leader.history_ready(epoch, through, &self.state, out);
+                }
+            }
+            Input::HistoryStored { epoch, through } => {
+                if let Some(leader) = &mut self.leader {
+                    leader.history_stored(epoch, through);
+                }
+            }
+            Input::HistoryFailed => {
+                if let Some(leader) = &mut self.leader {
+                    leader.history_failed(now.mono);
+                }
+            }
+            Input::Shutdown => self.shutdown(),
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Deadline> {
+        if self.halted {
+            return None;
+        }
+        let mono = |at, why| Deadline { at: When::Mono(at), why };
+        let wishes = [
+            Some(mono(self.consensus.next_deadline().unwrap_or(self.now.mono), "a raft tick")),
+            self.leader.as_ref().and_then(|leader| leader.next_deadline(self.now, &self.state)),
+            self.reads.next().map(|at| mono(at, "a reader's patience")),
+            self.snapshots.is_walking().then(|| mono(self.now.mono, "a snapshot's walk")),
+        ];
+        wishes.into_iter().flatten().reduce(|a, b| a.nearer(Some(b), self.now))
+    }
+
+    fn wake() -> Input {
+        Input::Wake
+    }
+
+    fn flush() -> Input {
+        Input::Flush
+    }
+}
+
+impl Node {
+    /// What is agreed, as far as this node has applied it.
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// How it comes to be agreed.
+    pub const fn consensus(&self) -> &Consensus {
+        &self.consensus
+    }
+
+    /// Whether this node leads and has woken (P2.4).
+    pub fn is_leading(&self) -> bool {
+        self.leader.as_ref().is_some_and(|leader| leader.is_awake())
+    }
+
+    fn ask(&mut self, now: Now, ticket: Ticket, request: Request, out: &mut Outbox<Effect>) {
+        match request {
+            Request::Cluster => {
+                let reply = Reply::Cluster(Box::new(self.cluster_view()));
+                out.push(Effect::Answer { ticket, reply });
+            }
+            Request::Task { stale: true, .. }
+            | Request::Tasks { stale: true, .. }
+            | Request::Attempts { stale: true, .. } => self.answer(now, ticket, request, out),
+            Request::Task { .. }
+            | Request::Tasks { .. }
+            | Request::Attempts { .. }
+            | Request::Wait { .. }
+            | Request::Barrier => self.reads.ask(now.mono, Question::Ask(ticket, request)),
+            Request::Submit(_)
+            | Request::Cancel { .. }
+            | Request::Trigger { .. }
+            | Request::Delete { .. }
+            | Request::Follow { .. }
+            | Request::Workers => self.ask_leader(now, ticket, request, out),
+        }
+    }
+
+    fn ask_leader(&mut self, now: Now, ticket: Ticket, request: Request, out: &mut Outbox<Effect>) {
+        let Some(leader) = &mut self.leader else {
+            let reply = Reply::Rejected(self.not_leader());
+            return out.push(Effect::Answer { ticket, reply });
+        };
+        if self.stopping {
+            let reason = "this node is shutting down".into();
+            let reply = Reply::Rejected(Rejection::Unavailable { reason });
+            return out.push(Effect::Answer { ticket, reply });
+        }
+        let asked = |id, change| Asked { ticket, id, change, confirmed: false };
+        match request {
+            Request::Submit(tasks) => leader.submit(ticket, tasks, &self.state, out),
+            Request::Cancel { id, run } => {
+                leader.change(asked(id, Change::Cancel { run }), &self.state, out);
+            }
+            Request::Trigger { id } => leader.change(asked(id, Change::Trigger), &self.state, out),
+            Request::Delete { id, cancel } => {
+                leader.change(asked(id, Change::Delete { cancel }), &self.state, out);
+            }
+            Request::Workers => {
+                let reply = leader.workers(now);
+                out.push(Effect::Answer { ticket, reply });
+            }
+            Request::Follow { .. }
+            | Request::Task { .. }
+            | Request::Tasks { .. }
+            | Request::Attempts { .. }
+            | Request::Wait { .. }
+            | Request::Cluster
+            | Request::Barrier => self.reads.ask(now.mono, Question::Ask(ticket, request)),
+        }
+    }
+
+    fn abandon(&mut self, ticket: Ticket) {
+        self.reads.abandon(ticket);
+        self.waits.abandon(ticket);
+        if let Some(leader) = &mut self.leader {
+            leader.abandon(ticket);
+        }
+    }
+
+    fn hear(&mut self, now: Now, session: SessionId, frame: WorkerFrame, out: &mut Outbox<Effect>) {
+        match &mut self.leader {
+            Some(leader) if !self.stopping => {
+                if let Some(confirm) = leader.hear(now, session, frame, &self.state, out) {
+                    self.reads.ask(now.mono, Question::Confirm(confirm));
+                }
+            }
+            // P3.6: a follower says where the leader is, and that is all.
+            Some(_) | None => {
+                out.push(Effect::ToWorker { session, frame: self.not_leader_frame() });
+                out.push(Effect::CloseSession { session });
+            }
+        }
+    }
+
+    fn shutdown(&mut self) {
+        self.stopping = true;
+        if self.leader.is_some() {
+            self.consensus.transfer_leader(None);
+        }
+    }
+
+    fn halt(&mut self, reason: String, out: &mut Outbox<Effect>) {
+        self.halted = true;
+        out.push(Effect::Halt { reason });
+    }
+
+    /// What a caller is told who needs the leader.
+    fn not_leader(&self) -> Rejection {
+        match self.leader_elsewhere() {
+            Some(leader) => {
+                let leader = self.address(leader).map(|address| (leader, address));
+                Rejection::NotLeader { leader }
+            }
+            None => Rejection::NoLeader,
+        }
+    }
+
+    fn not_leader_frame(&self) -> LeaderFrame {
+        let leader = self.leader_elsewhere();
+        LeaderFrame::NotLeader {
+            leader: leader.and_then(|leader| Some((leader, self.address(leader)?))),
+        }
+    }
+
+    fn leader_elsewhere(&self) -> Option<NodeId> {
+        self.role.leader.filter(|leader| *leader != self.config.id)
+    }
+
+    /// A node's gRPC address: its own word when it has led, else what `--peer` says.
+    fn address(&self, node: NodeId) -> Option<Box<str>> {
+        if let Some((grpc, _)) = self.state.addresses(node) {
+            return Some(grpc.into());
+        }
+        let peer = self.config.peers.iter().find(|(id, _)| *id == node);
+        peer.map(|(_, address)| address.clone())
+    }
+}

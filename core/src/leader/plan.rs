@@ -1,0 +1,311 @@
+//! The plan of a turn: everything staged, and everything due, becomes commands (P2).
+//!
+//! Order matters. Reports go first (they never wait), then the one planning entry (P2.3), then
+//! what callers ask: a new task takes a slot only when no ready run wants it (P2.2).
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::Leader;
+use super::admission::{Asked, Change, Staged};
+use super::dispatch::{self, Floor};
+use super::draft::Origin;
+use super::leases::Due;
+use crate::limits;
+use crate::machine::Outbox;
+use crate::node::io::{Effect, Note};
+use crate::node::request::{Rejection, Reply};
+use crate::spec::{AttemptOutcome, NewTask, Overlap, Profile, Schedule};
+use crate::state::view::TaskStatus;
+use crate::state::{Close, Command, Create, Open, Start, State};
+use crate::time::{Now, Timestamp};
+
+/// Opens in one planning entry: one entry's worth, so that a turn stays short (P1.3).
+const OPENS_MAX: usize = limits::ENTRY_COMMANDS_MAX;
+/// Fire times in one planning entry.
+const FIRES_MAX: usize = 256;
+/// Leases and run timeouts in one planning entry.
+const DUE_MAX: usize = 512;
+/// Changes that one HistoryStored covers (P1.5).
+const STORED_STEP: u64 = limits::ROWS_PER_COMMAND_MAX as u64;
+
+impl Leader {
+    /// Plans the turn: the drafts join those that wait to be proposed. Questions that only a
+    /// confirmed leader may answer go to `unknown`.
+    pub fn plan(
+        &mut self,
+        now: Now,
+        state: &State,
+        unknown: &mut Vec<Asked>,
+        out: &mut Outbox<Effect>,
+    ) {
+        // What raft did not take yet stays first in line.
+        if !self.awake || !self.ready.is_empty() {
+            return;
+        }
+        let at = self.stamp.read(now);
+        self.plan_reports(at);
+        self.plan_registry(now, at, state);
+        let mut floor = Floor::new(now.mono, &self.sessions);
+        self.plan_own(now, at, state, &mut floor, out);
+        self.plan_changes(at, state, unknown, out);
+        self.plan_creates(at, &mut floor);
+        self.plan_stored(at, state);
+        self.wake_due(at, state);
+        self.ready.extend(self.drafts.finish());
+        if !self.ready.is_empty() {
+            self.stamp.take(now);
+        }
+    }
+
+    /// Counts a command that goes into a draft.
+    fn count(&mut self, origin: &Origin) {
+        self.planning += u32::from(origin.is_planning());
+        self.loose += u32::from(origin.is_loose());
+        self.promise(origin.promised());
+    }
+
+    fn push(&mut self, at: Timestamp, command: &Command<'_>, origin: Origin) {
+        self.count(&origin);
+        self.drafts.push(at, command, origin);
+    }
+
+    fn plan_reports(&mut self, at: Timestamp) {
+        for (session, report) in core::mem::take(&mut self.reports) {
+            let token = report.token;
+            let Some(lease) = self.leases.lease(token) else { continue };
+            let close = Close {
+                slot: lease.target.slot,
+                token,
+                outcome: report.outcome,
+                started_at: report.started_at,
+                finished_at: report.finished_at,
+                exit_code: report.exit_code,
+                retryable: report.retryable,
+                output: &report.output,
+                error: &report.error,
+                tail: &report.tail,
+            };
+            self.push(at, &Command::Close(close), Origin::Report { session, token });
+        }
+    }
+
+    fn plan_registry(&mut self, now: Now, at: Timestamp, state: &State) {
+        for instance in core::mem::take(&mut self.registry.arriving) {
+            let Some(session) = self.sessions.of(instance) else { continue };
+            let Some(session) = self.sessions.session(session) else { continue };
+            let name: Box<str> = session.hello.name.clone();
+            let command = Command::RegisterInstance { instance, name: &name };
+            self.push(at, &command, Origin::Register { instance });
+        }
+        for instance in self.registry.retiring(now.mono, &self.sessions) {
+            if state.instance(instance).is_some() {
+                self.push(at, &Command::RetireInstance { instance }, Origin::Retire);
+            }
+        }
+        if core::mem::take(&mut self.announce) {
+            let (grpc, http) = self.terms.addresses.clone();
+            let node = self.terms.node;
+            let command = Command::SetAddresses { node, grpc: &grpc, http: &http };
+            self.push(at, &command, Origin::Addresses);
+        }
+    }
+
+    /// The one planning entry: lost leases, run timeouts, fire times, opens (P2.3).
+    fn plan_own(
+        &mut self,
+        now: Now,
+        at: Timestamp,
+        state: &State,
+        floor: &mut Floor,
+        out: &mut Outbox<Effect>,
+    ) {
+        let held = self.hold_until.is_some_and(|until| until > now.mono);
+        if self.planning > 0 || held {
+            floor.mark_wanted(state, &self.sessions);
+            return;
+        }
+        self.hold_until = None;
+        self.plan_due(now, at, out);
+        let (pairings, complete) = dispatch::pair(state, &self.sessions, floor, OPENS_MAX);
+        for pairing in pairings {
+            let dispatch::Pairing { target, attempt, instance } = pairing;
+            let command = Command::Open(Open { target, attempt, instance });
+            self.push(at, &command, Origin::Open { instance });
+        }
+        if !complete {
+            floor.mark_wanted(state, &self.sessions);
+        }
+        self.plan_fires(at, state, floor);
+    }
+
+    fn plan_due(&mut self, now: Now, at: Timestamp, out: &mut Outbox<Effect>) {
+        for due in self.leases.due(now.mono, DUE_MAX) {
+            match due {
+                Due::Lost(token, target) => {
+                    let close = Close {
+                        slot: target.slot,
+                        token,
+                        outcome: AttemptOutcome::Lost,
+                        started_at: None,
+                        finished_at: None,
+                        exit_code: None,
+                        retryable: true,
+                        output: &[],
+                        error: "the worker was not heard of until its lease ended",
+                        tail: &[],
+                    };
+                    self.push(at, &Command::Close(close), Origin::Lost { token });
+                    out.push(Effect::Note(Note::LeaseExpired { token }));
+                }
+                Due::TimedOut(token, target) => {
+                    self.push(at, &Command::TimeOut { token, target }, Origin::TimeOut);
+                }
+            }
+        }
+    }
+
+    fn plan_fires(&mut self, at: Timestamp, state: &State, floor: &mut Floor) {
+        let due = state.due_schedules(at, FIRES_MAX);
+        if due.is_empty() {
+            return;
+        }
+        // `apply` refuses a fire time above the entry's stamp.
+        self.drafts.cut_before(at);
+        for schedule in due {
+            let loose = self.loose;
+            let sessions = &self.sessions;
+            // A run that `apply` will skip for overlap gets no slot.
+            let overlaps = schedule.recurrence.overlap == Overlap::Skip && schedule.live_runs > 0;
+            let fire = self.firing.fire(&schedule, at, || {
+                let (queue, kind) = state.class_of(schedule.task)?;
+                let may = loose == 0 && !overlaps;
+                may.then(|| floor.take_unwanted(sessions, queue, kind)).flatten()
+            });
+            let open = fire.open;
+            self.push(at, &Command::Fire(fire), Origin::Fire { open });
+        }
+    }
+
+    fn plan_changes(
+        &mut self,
+        at: Timestamp,
+        state: &State,
+        unknown: &mut Vec<Asked>,
+        out: &mut Outbox<Effect>,
+    ) {
+        for asked in core::mem::take(&mut self.admission.changes) {
+            let target = state.find(&asked.id).and_then(|task| match asked.change {
+                Change::Cancel { run: Some(run) } => state.live_run(task, run),
+                Change::Cancel { run: None } | Change::Trigger | Change::Delete { .. } => {
+                    Some(task)
+                }
+            });
+            let Some(target) = target else {
+                // Only a confirmed leader may say that an id is unknown.
+                if asked.confirmed {
+                    let reply = Reply::NotLive { changes: state.changes() };
+                    out.push(Effect::Answer { ticket: asked.ticket, reply });
+                } else {
+                    unknown.push(Asked { confirmed: true, ..asked });
+                }
+                continue;
+            };
+            let Asked { ticket, id, change, confirmed: _ } = asked;
+            match change {
+                Change::Cancel { .. } => {
+                    let origin = Origin::Change { ticket, id };
+                    self.push(at, &Command::Cancel { target }, origin);
+                }
+                Change::Trigger => {
+                    let command = Command::Trigger { target, open: None };
+                    self.push(at, &command, Origin::Change { ticket, id });
+                }
+                Change::Delete { cancel } => {
+                    let Some(was) = state.task_view(target) else { continue };
+                    let origin = Origin::Delete { ticket, was: Box::new(was) };
+                    self.push(at, &Command::Delete { target, cancel }, origin);
+                }
+            }
+        }
+    }
+
+    fn plan_creates(&mut self, at: Timestamp, floor: &mut Floor) {
+        while let Some(staged) = self.admission.pop() {
+            let Staged { call, place, task } = staged;
+            let (start, status, due) = self.start(&task, at);
+            let open = match status {
+                TaskStatus::Ready if self.loose == 0 => {
+                    let Profile { queue, kind, .. } = &task.profile;
+                    floor.take_unwanted(&self.sessions, queue, kind)
+                }
+                TaskStatus::Ready
+                | TaskStatus::Waiting
+                | TaskStatus::Running
+                | TaskStatus::Succeeded
+                | TaskStatus::Failed
+                | TaskStatus::Cancelled
+                | TaskStatus::Skipped => None,
+            };
+            let NewTask { id, name, payload, priority, profile, schedule: _ } = task;
+            let create = Create {
+                id: &id,
+                name: &name,
+                payload: &payload,
+                profile: 0,
+                priority,
+                start,
+                open,
+            };
+            // The id moves into the origin once its bytes are in the entry.
+            let counted = Origin::Submit { id: Box::default(), call, place, status, due, open };
+            self.count(&counted);
+            self.drafts.create(at, &profile, create, counted);
+            self.drafts.name_last(id);
+        }
+    }
+
+    fn start(&mut self, task: &NewTask, at: Timestamp) -> (Start, TaskStatus, Option<Timestamp>) {
+        match &task.schedule {
+            Schedule::Now => (Start::Ready, TaskStatus::Ready, None),
+            Schedule::At(due) if *due <= at => (Start::Ready, TaskStatus::Ready, None),
+            Schedule::At(due) => (Start::At(*due), TaskStatus::Waiting, Some(*due)),
+            Schedule::Recurring(recurrence) => {
+                let next = self.firing.first(recurrence, at);
+                let recurrence = recurrence.clone();
+                (Start::Recurring { recurrence, next }, TaskStatus::Waiting, next)
+            }
+        }
+    }
+
+    fn plan_stored(&mut self, at: Timestamp, state: &State) {
+        for (epoch, through) in core::mem::take(&mut self.stored) {
+            let mut from = self.stored_through.max(state.stored());
+            // P1.5: a command touches a bounded number of rows.
+            while from < through {
+                from = through.min(from + STORED_STEP);
+                let command = Command::HistoryStored { epoch, through: from };
+                self.push(at, &command, Origin::Stored);
+            }
+            self.stored_through = from;
+        }
+    }
+
+    /// P2.1: every entry wakes what is due; when none goes out by itself, an empty one does.
+    fn wake_due(&mut self, at: Timestamp, state: &State) {
+        let due = state.next_due().is_some_and(|due| due <= at);
+        if due && self.in_flight.is_empty() && self.hold_until.is_none() {
+            self.drafts.touch(at);
+        }
+    }
+}
+
+/// The reply to a request that a full outbox refuses (P9.5).
+pub(super) fn outbox_full(bytes: u64) -> Rejection {
+    let what = alloc::format!(
+        "{} MiB of changes wait for history; new work is taken below three quarters of {} MiB",
+        bytes >> 20,
+        limits::OUTBOX_BYTES_MAX >> 20
+    );
+    Rejection::Full { what: what.into(), retry_after_ms: 1_000 }
+}

@@ -1,0 +1,155 @@
+//! The history outbox on its way to the database (P9.1–P9.3): one batch at a time, offered again
+//! after a failure; the database is never needed to decide.
+
+use alloc::boxed::Box;
+use core::time::Duration;
+
+use crate::id::ClusterId;
+use crate::limits;
+use crate::machine::Outbox;
+use crate::node::io::{Effect, Note};
+use crate::state::State;
+use crate::time::Instant;
+
+/// Fewer changes than this wait for company, as long as [`COMPANY`].
+const BATCH_CHANGES_MIN: u64 = 1_000;
+/// How long a change waits for company: the commit's fsync is then a small part (datapath).
+const COMPANY: Duration = Duration::from_millis(50);
+/// After a failed transaction the database is opened anew, not sooner than this.
+const REOPEN_AFTER: Duration = Duration::from_secs(1);
+
+/// Where the projection of one leadership stands.
+#[derive(Debug)]
+pub struct Projection {
+    cluster: ClusterId,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// `OpenHistory` was asked for; the host tries until it succeeds.
+    Opening,
+    /// The database is ready; the next batch begins after `through`.
+    Idle { epoch: u64, through: u64, lonely_since: Option<Instant> },
+    /// A batch is out that ends at `through`.
+    Storing { through: u64 },
+    /// A transaction failed; open anew at this moment.
+    Failed { reopen: Instant },
+    /// The database is ahead of the log: not ours to write (a foreign or newer copy).
+    Ahead,
+}
+
+impl Projection {
+    /// Asks for the database.
+    pub fn open(cluster: ClusterId, out: &mut Outbox<Effect>) -> Self {
+        out.push(Effect::OpenHistory { cluster });
+        Self { cluster, phase: Phase::Opening }
+    }
+
+    /// The database is ready and holds changes up to `through`. Returns what the log should be
+    /// told, when it does not know it yet.
+    pub fn ready(
+        &mut self,
+        epoch: u64,
+        through: u64,
+        state: &State,
+        out: &mut Outbox<Effect>,
+    ) -> Option<(u64, u64)> {
+        if matches!(self.phase, Phase::Storing { .. }) {
+            return None;
+        }
+        // P9.3: a leader has applied all that earlier leaders did, so a cursor beyond our changes
+        // does not belong to this log.
+        if through > state.changes() {
+            self.phase = Phase::Ahead;
+            out.push(Effect::Note(Note::Warning {
+                text: alloc::format!(
+                    "history holds changes up to {through}, the log only {}: another cluster's \
+                     or a newer copy's database; nothing is stored",
+                    state.changes()
+                ),
+            }));
+            return None;
+        }
+        if through < state.stored() {
+            out.push(Effect::Note(Note::Warning {
+                text: alloc::format!(
+                    "history ends at change {through}, but the log was told {}: the database was \
+                     restored from an older copy; changes between are missing there",
+                    state.stored()
+                ),
+            }));
+        }
+        self.phase = Phase::Idle { epoch, through, lonely_since: None };
+        (through > state.stored()).then_some((epoch, through))
+    }
+
+    /// A transaction committed. Returns what the log should be told.
+    pub fn stored(&mut self, epoch: u64, through: u64) -> Option<(u64, u64)> {
+        match self.phase {
+            Phase::Storing { through: expected } if expected == through => {
+                self.phase = Phase::Idle { epoch, through, lonely_since: None };
+                Some((epoch, through))
+            }
+            Phase::Storing { .. }
+            | Phase::Opening
+            | Phase::Idle { .. }
+            | Phase::Failed { .. }
+            | Phase::Ahead => None,
+        }
+    }
+
+    /// The database cannot be reached, or refused.
+    pub fn failed(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Storing { .. } | Phase::Idle { .. }) {
+            self.phase = Phase::Failed { reopen: now + REOPEN_AFTER };
+        }
+    }
+
+    /// Offers the next batch when it is time.
+    pub fn offer(&mut self, now: Instant, state: &State, out: &mut Outbox<Effect>) {
+        match &mut self.phase {
+            Phase::Opening | Phase::Storing { .. } | Phase::Ahead => {}
+            Phase::Failed { reopen } => {
+                if *reopen <= now {
+                    *self = Self::open(self.cluster, out);
+                }
+            }
+            Phase::Idle { epoch, through, lonely_since } => {
+                let waiting = state.changes().saturating_sub(*through);
+                if waiting == 0 {
+                    return;
+                }
+                let since = *lonely_since.get_or_insert(now);
+                if waiting < BATCH_CHANGES_MIN && now < since + COMPANY {
+                    return;
+                }
+                let (epoch, after) = (*epoch, *through);
+                let max = limits::HISTORY_BATCH_CHANGES_MAX;
+                // What is below the trim point is gone from memory: the batch begins there.
+                let from = after.max(state.stored());
+                let Some(mut batch) = state.history_batch(from, max) else {
+                    *lonely_since = None;
+                    return;
+                };
+                batch.cluster = self.cluster;
+                batch.epoch = epoch;
+                batch.after = after;
+                self.phase = Phase::Storing { through: batch.through };
+                out.push(Effect::StoreHistory(Box::new(batch)));
+            }
+        }
+    }
+
+    /// When to call [`Projection::offer`] although nothing happened.
+    pub fn next(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Idle { lonely_since: Some(since), .. } => Some(since + COMPANY),
+            Phase::Failed { reopen } => Some(reopen),
+            Phase::Idle { lonely_since: None, .. }
+            | Phase::Opening
+            | Phase::Storing { .. }
+            | Phase::Ahead => None,
+        }
+    }
+}

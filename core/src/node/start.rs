@@ -1,0 +1,73 @@
+//! From what the disk holds to a node that goes on where it was.
+
+use alloc::string::String;
+
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+use super::Node;
+use super::config::NodeConfig;
+use super::reads::Reads;
+use super::snapshots::Snapshots;
+use super::waits::Waits;
+use crate::consensus::{Consensus, ConsensusConfig, RoleChange, Turn};
+use crate::id::{Incarnation, NodeId};
+use crate::log::Recovered;
+use crate::state::{Changes, IndexKey, State};
+use crate::time::Now;
+
+impl Node {
+    /// A node that resumes what its disk holds. When that cannot be, its first step says `Halt`
+    /// with the reason.
+    pub fn new(config: NodeConfig, recovered: Recovered) -> Self {
+        let consensus_config = ConsensusConfig::new(
+            config.group,
+            config.id,
+            config.voters.clone(),
+            config.incarnation,
+            config.seed,
+        );
+        let consensus = Consensus::new(consensus_config, &recovered);
+        let (state, failure) = match initial_state(&recovered) {
+            Ok(state) => (state, None),
+            Err(reason) => (State::new(IndexKey::default()), Some(reason)),
+        };
+        let snapshots = Snapshots::new(config.snapshot_log_bytes_min, &recovered);
+        let role = RoleChange { role: super::Role::Follower, term: 0, leader: None };
+        Self {
+            config,
+            consensus,
+            state,
+            leader: None,
+            role,
+            reads: Reads::default(),
+            waits: Waits::default(),
+            snapshots,
+            stopping: false,
+            halted: false,
+            failure,
+            now: Now::default(),
+            changes: Changes::default(),
+            turn: Turn::default(),
+        }
+    }
+}
+
+fn initial_state(recovered: &Recovered) -> Result<State, String> {
+    if recovered.meta.is_some() {
+        return super::snapshots::decode(&recovered.snapshot);
+    }
+    let voters = recovered.formed.as_ref().map(|(_, voters)| &**voters);
+    Ok(State::new(index_key(voters.unwrap_or_default())))
+}
+
+/// The key of a new cluster's index, digest and jitter: drawn from the incarnations, which are
+/// random, the same on every voter, and told to nobody else.
+pub(super) fn index_key(voters: &[(NodeId, Incarnation)]) -> IndexKey {
+    const SEED: u64 = 0x6b65_7920_6f66_2069;
+    let mut bytes = alloc::vec::Vec::with_capacity(voters.len() * 16);
+    for (id, incarnation) in voters {
+        bytes.extend_from_slice(&id.0.to_le_bytes());
+        bytes.extend_from_slice(&incarnation.0.to_le_bytes());
+    }
+    IndexKey(xxh3_128_with_seed(&bytes, SEED).to_le_bytes())
+}
