@@ -1,0 +1,68 @@
+//! Transcripts (style.md §7): dialogues with real nodes, as text that reads like a lab notebook.
+//!
+//! A line is a command; the lines `-> …` below it say what was seen until everything was quiet
+//! again. `UPDATE_TRANSCRIPTS=1 cargo test -p dtask-core --test transcripts` writes what is seen.
+
+#[path = "transcripts/script.rs"]
+mod script;
+#[path = "transcripts/world.rs"]
+mod world;
+
+use std::path::PathBuf;
+
+/// Plays a dialogue and compares.
+fn play(name: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/transcripts")
+        .join(format!("{name}.txt"));
+    let text = std::fs::read_to_string(&path).expect("the dialogue is committed");
+    let seen = script::play(&text);
+    if std::env::var_os("UPDATE_TRANSCRIPTS").is_some() {
+        std::fs::write(&path, seen).expect("the working tree is writable");
+    } else {
+        assert_eq!(seen, text, "{name}: what is seen differs from what is written");
+    }
+}
+
+macro_rules! dialogues {
+    ($($name:ident),* $(,)?) => {
+        $(#[test]
+        fn $name() {
+            play(stringify!($name));
+        })*
+
+        #[test]
+        fn every_dialogue_is_played() {
+            let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
+            let mut files: Vec<String> = std::fs::read_dir(folder)
+                .expect("the folder is committed")
+                .map(|file| file.expect("readable").path())
+                .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
+                .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+                .collect();
+            files.sort();
+            let mut played = vec![$(stringify!($name).to_owned()),*];
+            played.sort();
+            assert_eq!(files, played);
+        }
+    };
+}
+
+dialogues!(
+    a_task_runs_from_submit_to_result,
+    cancel_while_running,
+    cron_fire_by_a_new_leader,
+    drain_hands_back,
+    due_task_waits,
+    duplicate_submit_after_failover,
+    fenced_old_leader,
+    first_in_first_out,
+    follower_sends_on,
+    heartbeat_waits_for_read_index,
+    lost_worker_returns_to_queue,
+    misfire_fire_once,
+    overlap_skip,
+    paused_leader_adds_the_gap,
+    retry_with_backoff,
+    run_timeout_backstop,
+);

@@ -1,0 +1,557 @@
+//! The words of a dialogue: commands become inputs, what is seen becomes lines.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use dtask_core::id::{InstanceId, NodeId, SessionId, Ticket, Token};
+use dtask_core::node::{Accepted, Note, Rejection, Reply, Request};
+use dtask_core::spec::{
+    AttemptOutcome, Backoff, DstFold, DstGap, Misfire, NewTask, Overlap, Profile, Recurrence,
+    Retry, Rule, Schedule,
+};
+use dtask_core::state::view::{AttemptView, TaskView};
+use dtask_core::time::Timestamp;
+use dtask_core::worker::{Hello, LeaderFrame, Report, WorkerFrame};
+
+use super::world::{Seen, World};
+
+/// Plays a dialogue: its text with what is seen below each command.
+pub(crate) fn play(text: &str) -> String {
+    let mut script = Script::default();
+    let mut out = String::new();
+    for line in text.lines() {
+        if line.starts_with("->") {
+            continue;
+        }
+        out.push_str(line);
+        out.push('\n');
+        if !line.is_empty() && !line.starts_with('#') {
+            script.command(line);
+            for seen in script.lines.drain(..) {
+                let _ = writeln!(out, "-> {seen}");
+            }
+        }
+    }
+    out
+}
+
+#[derive(Default)]
+struct Script {
+    world: Option<World>,
+    began: Timestamp,
+    workers: BTreeMap<String, Worker>,
+    /// Callers whose answer is still to come, and what they asked about.
+    asked: BTreeMap<Ticket, String>,
+    sessions: u64,
+    old: NodeId,
+    lines: Vec<String>,
+}
+
+struct Worker {
+    hello: Hello,
+    session: SessionId,
+    node: NodeId,
+    tokens: Vec<Token>,
+    seq: u64,
+    /// Renews by itself, every three seconds, and says nothing of it.
+    alive: bool,
+    next_beat: Duration,
+}
+
+/// A command's words: `name`, plain words, `key=value`.
+struct Words<'a> {
+    plain: Vec<&'a str>,
+    pairs: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Words<'a> {
+    fn new(line: &'a str) -> Self {
+        let mut words = Self { plain: Vec::new(), pairs: BTreeMap::new() };
+        for word in line.split_whitespace() {
+            match word.split_once('=') {
+                Some((key, value)) => {
+                    words.pairs.insert(key, value);
+                }
+                None => words.plain.push(word),
+            }
+        }
+        words
+    }
+
+    fn plain(&self, place: usize) -> &'a str {
+        self.plain.get(place).unwrap_or_else(|| panic!("word {place} is missing"))
+    }
+
+    fn pair(&self, key: &str) -> Option<&'a str> {
+        self.pairs.get(key).copied()
+    }
+
+    fn number(&self, key: &str) -> Option<u64> {
+        self.pair(key).map(|text| text.parse().expect("a number"))
+    }
+
+    fn millis(&self, key: &str) -> Option<u64> {
+        self.pair(key).map(|text| span(text).as_millis() as u64)
+    }
+}
+
+/// `250ms`, `10s`, `5m`, `2h`.
+fn span(text: &str) -> Duration {
+    let split = text.find(|c: char| !c.is_ascii_digit()).expect("a unit");
+    let number: u64 = text[..split].parse().expect("a number");
+    match &text[split..] {
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(60 * number),
+        "h" => Duration::from_secs(3_600 * number),
+        unit => panic!("{unit} is no unit"),
+    }
+}
+
+impl Script {
+    fn world(&mut self) -> &mut World {
+        self.world.as_mut().expect("the first command is `cluster`")
+    }
+
+    fn command(&mut self, line: &str) {
+        let line = self.name_nodes(line);
+        let words = Words::new(&line);
+        let node = |place: usize| NodeId(words.plain(place).parse().expect("a node"));
+        match words.plain(0) {
+            "cluster" => self.cluster(words.plain(1).parse().expect("a number")),
+            "advance" => self.advance(span(words.plain(1))),
+            "submit" => self.submit(&words),
+            "cancel" | "trigger" | "delete" | "task" | "attempts" | "wait" => self.ask(&words),
+            "join" => self.join(&words),
+            "rejoin" => self.rejoin(words.plain(1), words.number("node").map(NodeId)),
+            "beat" => self.beat(words.plain(1)),
+            "alive" => self.worker(words.plain(1)).alive = true,
+            "silent" => self.worker(words.plain(1)).alive = false,
+            "report" => self.report(&words),
+            "drain" => self.frame(words.plain(1), WorkerFrame::Draining),
+            "leave" => {
+                let session = self.worker(words.plain(1)).session;
+                self.world().hang_up(session);
+            }
+            "cut" => self.world().cut(node(1)),
+            "heal" => self.world().heal(),
+            "crash" => self.world().crash(node(1)),
+            "start" => self.world().start(node(1)),
+            "pause" => self.world().pause(node(1)),
+            "resume" => self.world().resume(node(1)),
+            "shutdown" => self.world().shut_down(node(1)),
+            "history" => self.world().set_history(words.plain(1) == "up"),
+            "wall" => {
+                let micros = span(&words.plain(1)[1..]).as_micros() as i64;
+                let back = words.plain(1).starts_with('-');
+                self.world().step_wall(if back { -micros } else { micros });
+            }
+            word => panic!("{word} is no command"),
+        }
+        self.look();
+    }
+
+    /// LEADER is the node that leads, FOLLOWER the first that does not, OLD the one that LEADER
+    /// meant last.
+    fn name_nodes(&mut self, line: &str) -> String {
+        let leader = self.world.as_ref().and_then(World::leader);
+        let mut line = line.to_owned();
+        if line.contains("LEADER") {
+            let leader = leader.expect("a node leads");
+            self.old = leader;
+            line = line.replace("LEADER", &leader.to_string());
+        }
+        let follower = if leader == Some(NodeId(1)) { 2 } else { 1 };
+        line.replace("FOLLOWER", &follower.to_string()).replace("OLD", &self.old.to_string())
+    }
+
+    fn cluster(&mut self, nodes: u64) {
+        let world = World::new(nodes);
+        self.began = world.now().wall;
+        self.world = Some(world);
+        for _ in 0..200 {
+            if self.world().leader().is_some() {
+                break;
+            }
+            self.world().pass(Duration::from_millis(50));
+        }
+        // What happens from here on is told from the leader's waking on.
+        self.began = self.world().now().wall;
+    }
+
+    fn advance(&mut self, span: Duration) {
+        let mut left = span;
+        while !left.is_zero() {
+            let passed = self.world().pass(left);
+            left -= passed;
+            self.look();
+            let due: Vec<String> = self
+                .workers
+                .iter_mut()
+                .filter_map(|(name, worker)| {
+                    worker.next_beat = worker.next_beat.saturating_sub(passed);
+                    (worker.alive && worker.next_beat.is_zero()).then(|| name.clone())
+                })
+                .collect();
+            for name in due {
+                self.beat(&name);
+                self.look();
+            }
+        }
+    }
+
+    fn to(&mut self, words: &Words<'_>) -> NodeId {
+        match words.number("node") {
+            Some(node) => NodeId(node),
+            None => self.world().leader().unwrap_or(NodeId(1)),
+        }
+    }
+
+    fn send(&mut self, words: &Words<'_>, what: String, request: Request) {
+        let to = self.to(words);
+        let ticket = self.world().ask(to, request);
+        self.asked.insert(ticket, what);
+    }
+
+    fn submit(&mut self, words: &Words<'_>) {
+        let began = self.began;
+        let id = words.plain(1);
+        let recurring = |rule| {
+            Schedule::Recurring(Box::new(Recurrence {
+                rule,
+                misfire: match words.pair("misfire") {
+                    Some("skip") => Misfire::Skip,
+                    _ => Misfire::FireOnce,
+                },
+                catch_up_ms: words.millis("catch_up").unwrap_or(86_400_000),
+                overlap: match words.pair("overlap") {
+                    Some("allow") => Overlap::Allow,
+                    _ => Overlap::Skip,
+                },
+            }))
+        };
+        let schedule = if let Some(due) = words.millis("due") {
+            Schedule::At(began + Duration::from_millis(due))
+        } else if let Some(period_ms) = words.millis("every") {
+            recurring(Rule::Every { period_ms, start: None })
+        } else if let Some(expr) = words.pair("cron") {
+            recurring(Rule::Cron {
+                expr: expr.replace('_', " ").into(),
+                zone: words.pair("zone").unwrap_or("UTC").into(),
+                gap: DstGap::Auto,
+                fold: DstFold::Auto,
+            })
+        } else {
+            Schedule::Now
+        };
+        let task = NewTask {
+            id: id.into(),
+            name: "".into(),
+            payload: words.pair("payload").unwrap_or_default().as_bytes().to_vec().into(),
+            priority: words.number("priority").unwrap_or(5) as u8,
+            schedule,
+            profile: Profile {
+                kind: words.pair("type").unwrap_or("mail").into(),
+                queue: words.pair("queue").unwrap_or("default").into(),
+                retry: Retry {
+                    max_retries: words.number("retries").unwrap_or(3) as u16,
+                    backoff: Backoff::Fixed,
+                    backoff_base_ms: words.millis("backoff").unwrap_or(1_000),
+                    backoff_max_ms: 600_000,
+                    no_retry_exit: Vec::new(),
+                },
+                run_timeout_ms: words.millis("timeout").unwrap_or(86_400_000),
+            },
+        };
+        self.send(words, id.to_owned(), Request::Submit(vec![task]));
+    }
+
+    fn ask(&mut self, words: &Words<'_>) {
+        let id: Box<str> = words.plain(1).into();
+        let run = words.number("run").map(|run| dtask_core::id::RunNumber(run as u32));
+        let stale = words.plain.contains(&"stale");
+        let request = match words.plain(0) {
+            "cancel" => Request::Cancel { id, run },
+            "trigger" => Request::Trigger { id },
+            "delete" => Request::Delete { id, cancel: words.plain.contains(&"running") },
+            "wait" => Request::Wait { id, run },
+            "attempts" => Request::Attempts { id, stale },
+            _ => Request::Task { id, stale },
+        };
+        self.send(words, words.plain(1).to_owned(), request);
+    }
+
+    fn worker(&mut self, name: &str) -> &mut Worker {
+        self.workers.get_mut(name).unwrap_or_else(|| panic!("worker {name} has not joined"))
+    }
+
+    fn join(&mut self, words: &Words<'_>) {
+        let name = words.plain(1);
+        let list = |key: &str| -> Vec<Box<str>> {
+            words
+                .pair(key)
+                .map(|text| text.split(',').map(Into::into).collect())
+                .unwrap_or_default()
+        };
+        let hello = Hello {
+            name: name.split('/').next().unwrap_or(name).into(),
+            instance: InstanceId(self.workers.len() as u64 + 1),
+            slots: words.number("slots").unwrap_or(1) as u32,
+            kinds: if words.pair("types").is_some() { list("types") } else { vec!["mail".into()] },
+            queues: list("queues"),
+            labels: Vec::new(),
+            tokens: Vec::new(),
+            draining: false,
+        };
+        let node = self.to(words);
+        let worker = Worker {
+            hello,
+            session: SessionId(0),
+            node,
+            tokens: Vec::new(),
+            seq: 0,
+            alive: words.plain.contains(&"alive"),
+            next_beat: Duration::from_secs(3),
+        };
+        self.workers.insert(name.to_owned(), worker);
+        self.rejoin(name, Some(node));
+    }
+
+    fn rejoin(&mut self, name: &str, node: Option<NodeId>) {
+        self.sessions += 1;
+        let session = SessionId(self.sessions);
+        let leader = self.world().leader();
+        let worker = self.worker(name);
+        worker.session = session;
+        worker.node = node.or(leader).unwrap_or(worker.node);
+        let mut hello = worker.hello.clone();
+        hello.tokens.clone_from(&worker.tokens);
+        self.frame(name, WorkerFrame::Hello(hello));
+    }
+
+    fn frame(&mut self, name: &str, frame: WorkerFrame) {
+        let worker = self.worker(name);
+        let (session, node) = (worker.session, worker.node);
+        self.world().say(session, node, frame);
+    }
+
+    fn beat(&mut self, name: &str) {
+        let worker = self.worker(name);
+        worker.seq += 1;
+        worker.next_beat = Duration::from_secs(3);
+        let frame = WorkerFrame::Heartbeat { seq: worker.seq, tokens: worker.tokens.clone() };
+        self.frame(name, frame);
+    }
+
+    fn report(&mut self, words: &Words<'_>) {
+        let now = self.world().now().wall;
+        let outcome = match words.plain(3) {
+            "ok" => AttemptOutcome::Succeeded,
+            "fails" => AttemptOutcome::Failed,
+            "interrupted" => AttemptOutcome::Interrupted,
+            "cancelled" => AttemptOutcome::Cancelled,
+            "timed_out" => AttemptOutcome::TimedOut,
+            word => panic!("{word} is no outcome"),
+        };
+        let report = Report {
+            token: Token(words.plain(2).parse().expect("a token")),
+            outcome,
+            started_at: Some(now),
+            finished_at: Some(now),
+            exit_code: None,
+            retryable: true,
+            output: Default::default(),
+            error: "".into(),
+            tail: Default::default(),
+        };
+        self.frame(words.plain(1), WorkerFrame::Reports(vec![report]));
+    }
+
+    /// Writes down what was seen.
+    fn look(&mut self) {
+        for seen in self.world().seen() {
+            match seen {
+                Seen::Answer(ticket, reply) => {
+                    let what = self.asked.get(&ticket).cloned().unwrap_or_default();
+                    let line = self.reply(&what, &reply);
+                    self.lines.extend(line);
+                }
+                Seen::Frame(node, session, frame) => self.hear(node, session, frame),
+                Seen::Closed(session) => {
+                    if let Some(name) = self.name_of(session) {
+                        self.lines.push(format!("{name}: disconnected"));
+                    }
+                }
+                Seen::Note(node, note) => self.note(node, &note),
+            }
+        }
+    }
+
+    fn name_of(&self, session: SessionId) -> Option<String> {
+        let mut workers = self.workers.iter();
+        workers.find(|(_, worker)| worker.session == session).map(|(name, _)| name.clone())
+    }
+
+    fn hear(&mut self, node: NodeId, session: SessionId, frame: LeaderFrame) {
+        let Some(name) = self.name_of(session) else { return };
+        let worker = self.worker(&name);
+        let line = match frame {
+            LeaderFrame::Welcome { extends, .. } => {
+                worker.tokens.retain(|token| extends.contains(token));
+                format!("welcomed by node {node}{}", tokens(", extends", &extends))
+            }
+            LeaderFrame::Renewed { extends, .. } => {
+                let gone: Vec<Token> =
+                    worker.tokens.iter().copied().filter(|t| !extends.contains(t)).collect();
+                worker.tokens.retain(|token| extends.contains(token));
+                if worker.alive && gone.is_empty() {
+                    return;
+                }
+                format!("renewed{}{}", tokens(", extends", &extends), tokens(", aborts", &gone))
+            }
+            LeaderFrame::Open(assignments) => {
+                let each = assignments.iter().map(|assignment| {
+                    worker.tokens.push(assignment.token);
+                    let (id, run) = (&assignment.task_id, assignment.run);
+                    format!(
+                        "{id} run {run} attempt {} token {}",
+                        assignment.attempt, assignment.token
+                    )
+                });
+                format!("opens {}", each.collect::<Vec<_>>().join("; "))
+            }
+            LeaderFrame::Acknowledged(ranges) => {
+                worker.tokens.retain(|token| {
+                    !ranges.iter().any(|(first, last)| first <= token && token <= last)
+                });
+                let each = ranges.iter().flat_map(|(first, last)| (first.0..=last.0).map(Token));
+                format!("forgets{}", tokens("", &each.collect::<Vec<_>>()))
+            }
+            LeaderFrame::Stop { token, why } => format!("stops token {token}: {why:?}"),
+            LeaderFrame::NotLeader { leader } => match leader {
+                Some((leader, address)) => format!("sent on to node {leader} at {address}"),
+                None => "told that nobody leads".to_owned(),
+            },
+            LeaderFrame::Refused { reason } => format!("refused: {reason}"),
+            LeaderFrame::Follow { token, offset } => format!("shows token {token} from {offset}"),
+            LeaderFrame::Unfollow { token } => format!("hides token {token}"),
+        };
+        self.lines.push(format!("{name}: {line}"));
+    }
+
+    fn note(&mut self, node: NodeId, note: &Note) {
+        let line = match note {
+            Note::Leading { term } => format!("node {node} leads term {term}"),
+            Note::LeaseExpired { token } => {
+                format!("{}: lease of token {token} ends", self.when(self.now()))
+            }
+            Note::Fenced { token } => format!("report of token {token} is stale"),
+            Note::SnapshotTaken { index } => format!("node {node} took a snapshot at {index}"),
+            Note::SnapshotInstalled { .. } => format!("node {node} installed a snapshot"),
+            Note::Violation { what } => format!("node {node} VIOLATION {what}"),
+            Note::Warning { text } => format!("node {node} warns: {text}"),
+            Note::Following { .. } | Note::Formed { .. } | Note::Applied { .. } => return,
+        };
+        self.lines.push(line);
+    }
+
+    fn now(&self) -> Timestamp {
+        self.world.as_ref().map(|world| world.now().wall).unwrap_or_default()
+    }
+
+    /// A moment, from the dialogue's beginning on.
+    fn when(&self, at: Timestamp) -> String {
+        let micros = at.as_micros() - self.began.as_micros();
+        format!("{:+.1}s", micros as f64 / 1e6)
+    }
+
+    fn reply(&self, what: &str, reply: &Reply) -> Option<String> {
+        Some(match reply {
+            Reply::Submitted(answers) => {
+                let each = answers.iter().map(|answer| match answer {
+                    Ok(accepted) => self.accepted(accepted),
+                    Err(why) => rejected(why),
+                });
+                format!("{what}: {}", each.collect::<Vec<_>>().join("; "))
+            }
+            Reply::Task(view) => format!("{what}: {}", self.view(view)),
+            Reply::Attempts { task, attempts, .. } => {
+                let each = attempts.iter().map(attempt);
+                format!("{what}: {}, {}", self.view(task), each.collect::<Vec<_>>().join(", "))
+            }
+            Reply::NotLive { .. } => format!("{what}: not in memory"),
+            Reply::Rejected(why) => format!("{what}: {}", rejected(why)),
+            Reply::Tasks { .. }
+            | Reply::Output { .. }
+            | Reply::Workers(_)
+            | Reply::Cluster(_)
+            | Reply::Applied { .. } => return None,
+        })
+    }
+
+    fn accepted(&self, accepted: &Accepted) -> String {
+        let word = if accepted.new { "accepted" } else { "known" };
+        let next = accepted.next_run_at.map(|at| format!(", next {}", self.when(at)));
+        format!("{word}, {}{}", name(accepted.status), next.unwrap_or_default())
+    }
+
+    fn view(&self, view: &TaskView) -> String {
+        let mut line = name(view.status);
+        if let Some(wait) = &view.wait {
+            let _ = write!(line, " ({})", name(wait.code));
+        }
+        if let Some(run) = view.last_run.as_ref().filter(|_| view.recurrence.is_some()) {
+            let _ = write!(line, ", run {} {}", run.run, name(run.status));
+            if !run.reason.is_empty() {
+                let _ = write!(line, " ({})", run.reason);
+            }
+        }
+        if let Some(next) = view.next_run_at {
+            let _ = write!(line, ", next {}", self.when(next));
+        }
+        line
+    }
+}
+
+fn attempt(attempt: &AttemptView) -> String {
+    let outcome = attempt.outcome.map_or_else(|| "running".to_owned(), name);
+    format!("token {} on {} {outcome}", attempt.token, attempt.worker)
+}
+
+/// A variant's name in small letters.
+fn name(word: impl std::fmt::Debug) -> String {
+    let mut name = String::new();
+    for letter in format!("{word:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.extend(letter.to_lowercase());
+    }
+    name
+}
+
+fn tokens(before: &str, tokens: &[Token]) -> String {
+    if tokens.is_empty() {
+        return String::new();
+    }
+    let each: Vec<String> = tokens.iter().map(ToString::to_string).collect();
+    format!("{before} {}", each.join(" "))
+}
+
+fn rejected(why: &Rejection) -> String {
+    match why {
+        Rejection::IdConflict { .. } => "refused, the id has another spec".to_owned(),
+        Rejection::NotFound { .. } => "refused, not found".to_owned(),
+        Rejection::Terminal { status } => format!("refused, already {}", name(status)),
+        Rejection::Running => "refused, it is running".to_owned(),
+        Rejection::NotLeader { leader: Some((node, _)) } => format!("refused, node {node} leads"),
+        Rejection::NotLeader { leader: None } | Rejection::NoLeader => {
+            "refused, nobody leads".to_owned()
+        }
+        Rejection::OutcomeUnknown => "outcome unknown".to_owned(),
+        Rejection::Full { what, .. } => format!("refused, full: {what}"),
+        Rejection::Unavailable { reason } => format!("refused, {reason}"),
+        Rejection::Invalid { field, detail } => format!("refused, {field}: {detail}"),
+    }
+}
