@@ -102,8 +102,9 @@ pub(super) const fn seed(key: IndexKey) -> u64 {
 impl State {
     /// The digest of everything replicated, at the applied index.
     pub fn digest(&self) -> u128 {
-        let mut row = Vec::with_capacity(96);
+        let mut row = Vec::with_capacity(128);
         row.put_u8(kind::META);
+        row.raw(&self.key.0);
         self.meta.put(&mut row);
         row.put_u64(self.outbox.newest());
         row.put_u64(self.outbox.stored());

@@ -28,6 +28,8 @@ mod row;
 mod schedules;
 mod slab;
 pub mod snapshot;
+#[cfg(test)]
+mod tests;
 mod timers;
 pub mod view;
 mod views;

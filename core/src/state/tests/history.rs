@@ -1,0 +1,174 @@
+//! The outbox (P9.1) and snapshots (P10.1).
+
+use alloc::vec::Vec;
+
+use super::{Rig, create};
+use crate::id::InstanceId;
+use crate::spec::AttemptOutcome;
+use crate::state::snapshot::{Loader, SnapshotError};
+use crate::state::view::TaskStatus;
+use crate::state::{Applied, Command, Create, Refusal, Start, State};
+use crate::time::Timestamp;
+
+#[test]
+fn a_short_task_costs_one_row_of_each_kind() {
+    let mut rig = Rig::new();
+    let task = rig.submit("a");
+    let token = rig.start(task, 1);
+    rig.end(token, AttemptOutcome::Succeeded);
+    let batch = rig.state.history_batch(0, 100).expect("there are changes");
+    assert_eq!((batch.tasks.len(), batch.runs.len(), batch.attempts.len()), (1, 0, 1));
+    assert_eq!(batch.tasks[0].view.status, TaskStatus::Succeeded);
+    assert_eq!(batch.attempts[0].view.outcome, Some(AttemptOutcome::Succeeded));
+    assert_eq!(batch.through, rig.state.changes());
+    assert_eq!(rig.state.history_batch(batch.through, 100), None);
+}
+
+#[test]
+fn a_later_change_is_not_lost_behind_an_earlier_reference() {
+    let mut rig = Rig::new();
+    let task = rig.submit("a");
+    let token = rig.start(task, 1);
+    let early = rig.state.history_batch(0, 100).expect("there are changes");
+    rig.end(token, AttemptOutcome::Succeeded);
+    rig.one(Command::HistoryStored { epoch: 5, through: early.through });
+    assert!(rig.state.holds(task));
+    let late = rig.state.history_batch(early.through, 100).expect("the close is not stored");
+    assert_eq!((late.tasks.len(), late.attempts.len()), (1, 1));
+    rig.one(Command::HistoryStored { epoch: 5, through: late.through });
+    assert!(!rig.state.holds(task));
+}
+
+#[test]
+fn a_number_of_the_same_entry_is_not_stored_yet() {
+    let mut rig = Rig::new();
+    let through = rig.state.changes() + 1;
+    let stored = Command::HistoryStored { epoch: 5, through };
+    let answers = rig.run(&[Command::Create(create("a")), stored]);
+    assert_eq!(answers[1], Applied::Refused(Refusal::Stale));
+}
+
+#[test]
+fn a_foreign_database_is_refused() {
+    let mut rig = Rig::new();
+    rig.submit("a");
+    rig.one(Command::HistoryStored { epoch: 5, through: 0 });
+    assert_eq!(rig.state.history_epoch(), 5);
+    let foreign = rig.one(Command::HistoryStored { epoch: 6, through: 1 });
+    assert_eq!(foreign, Applied::Refused(Refusal::Stale));
+}
+
+#[test]
+fn one_command_stores_a_bounded_number_of_changes() {
+    let mut rig = Rig::new();
+    let ids: Vec<_> = (0..1_500).map(|n| alloc::format!("t{n}")).collect();
+    let commands: Vec<_> = ids.iter().map(|id| Command::Create(create(id))).collect();
+    rig.run(&commands);
+    let stored = Command::HistoryStored { epoch: 5, through: 1_500 };
+    rig.one(stored.clone());
+    assert_eq!(rig.state.stored(), 1_000);
+    rig.one(stored);
+    assert_eq!(rig.state.stored(), 1_500);
+    assert_eq!(rig.state.live_tasks(), 1_500);
+}
+
+#[test]
+fn a_batch_stops_at_its_bound_and_goes_on_there() {
+    let mut rig = Rig::new();
+    for n in 0..10 {
+        rig.submit(&alloc::format!("t{n}"));
+    }
+    let (mut after, mut rows) = (0, 0);
+    while let Some(batch) = rig.state.history_batch(after, 3) {
+        assert!(batch.tasks.len() <= 3 && batch.after == after && batch.through > after);
+        rows += batch.tasks.len();
+        after = batch.through;
+    }
+    assert_eq!(rows, 10);
+}
+
+/// Walks the whole state in steps of `bytes`.
+fn snapshot(state: &mut State, bytes: usize) -> Vec<u8> {
+    state.begin_snapshot();
+    let mut stream = Vec::new();
+    loop {
+        let step = state.step_snapshot(bytes).expect("the walk agrees");
+        stream.extend_from_slice(&step.data);
+        if step.done {
+            return stream;
+        }
+    }
+}
+
+fn load(stream: &[u8], piece: usize) -> Result<State, SnapshotError> {
+    let mut loader = Loader::new();
+    for piece in stream.chunks(piece) {
+        loader.push(piece)?;
+    }
+    loader.finish()
+}
+
+/// A state with something of everything.
+fn varied() -> Rig {
+    let mut rig = Rig::new();
+    for n in 0..20 {
+        rig.submit(&alloc::format!("t{n}"));
+    }
+    let start = Start::At(Timestamp::from_seconds(2_000));
+    rig.one(Command::Create(Create { start, ..create("later") }));
+    let next = Some(Timestamp::from_seconds(3_000));
+    let start = super::recurring(crate::spec::Overlap::Allow, next);
+    let answer = rig.one(Command::Create(Create { start, ..create("again") }));
+    let recurring = super::created(answer);
+    rig.one(Command::Trigger { target: recurring, open: Some(super::WORKER) });
+    let ended = rig.state.find("t3").expect("it lives");
+    rig.one(Command::Cancel { target: ended });
+    rig.store_all();
+    let task = rig.state.find("t5").expect("it lives");
+    let token = rig.start(task, 1);
+    rig.end(token, AttemptOutcome::Failed);
+    let task = rig.state.find("t6").expect("it lives");
+    rig.start(task, 1);
+    rig.one(Command::RegisterInstance { instance: InstanceId(4), name: "idle" });
+    rig.one(Command::SetAddresses { node: crate::id::NodeId(2), grpc: "g:1", http: "h:2" });
+    rig
+}
+
+#[test]
+fn a_snapshot_comes_back_as_it_was() {
+    let mut rig = varied();
+    let stream = snapshot(&mut rig.state, 64);
+    for piece in [1, 7, 1 << 20] {
+        let loaded = load(&stream, piece).expect("it is whole");
+        loaded.audit().expect("it is consistent");
+        assert_eq!(loaded.digest(), rig.state.digest());
+        assert_eq!(loaded.find("later"), rig.state.find("later"));
+        assert_eq!(loaded.ended("t3"), rig.state.ended("t3"));
+        assert_eq!(loaded.changes(), rig.state.changes());
+        let batch = |state: &State| state.history_batch(state.stored(), 1_000);
+        assert_eq!(batch(&loaded), batch(&rig.state));
+    }
+}
+
+#[test]
+fn a_cut_or_damaged_snapshot_is_an_error() {
+    let mut rig = varied();
+    let stream = snapshot(&mut rig.state, 1 << 20);
+    for len in 0..stream.len() {
+        assert!(load(&stream[..len], 4_096).is_err(), "cut at {len}");
+    }
+    for place in 0..stream.len() {
+        let mut damaged = stream.clone();
+        damaged[place] ^= 0x10;
+        assert!(load(&damaged, 4_096).is_err(), "damaged at {place}");
+    }
+}
+
+#[test]
+fn a_walk_that_was_dropped_gives_no_more() {
+    let mut rig = varied();
+    rig.state.begin_snapshot();
+    assert!(rig.state.is_walking());
+    rig.state.abort_snapshot();
+    assert_eq!(rig.state.step_snapshot(10), Err(SnapshotError::NotRunning));
+}
