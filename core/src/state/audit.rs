@@ -94,7 +94,10 @@ impl State {
         }
         if record.is_done() {
             let unstored = record.change > self.stored()
-                || self.attempts.at(record.last_token).is_some()
+                || self
+                    .attempts
+                    .at(record.last_token)
+                    .is_some_and(|last| last.change > self.stored())
                 || self.schedules.at(slot).is_some_and(|schedule| schedule.children > 0);
             demand!(unstored, "{name:?}: terminal and stored, but in memory");
         }
@@ -177,7 +180,9 @@ impl State {
             bytes += attempt.ending.as_ref().map_or(0, |ending| ending.bytes());
             let own = self.slab.at(attempt.slot).is_some_and(|r| r.serial == attempt.serial);
             demand!(own, "attempt {found}: its run has left memory before it");
-            let unstored = attempt.ending.is_none() || attempt.change > self.stored();
+            let last =
+                self.slab.at(attempt.slot).is_some_and(|r| r.is_done() && r.last_token == found);
+            let unstored = attempt.ending.is_none() || attempt.change > self.stored() || last;
             demand!(unstored, "attempt {found}: closed and stored, but in memory");
         }
         demand!(bytes == self.held_bytes, "{} bytes are held, not {bytes}", self.held_bytes);

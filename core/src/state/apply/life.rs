@@ -183,10 +183,11 @@ impl State {
         if !record.is_done()
             || record.change > through
             || children > 0
-            || self.attempts.at(record.last_token).is_some()
+            || self.attempts.at(record.last_token).is_some_and(|last| last.change > through)
         {
             return;
         }
+        self.drop_attempt(record.last_token);
         let parent = self.parent_of(slot);
         self.free(slot);
         if let Some(parent) = parent {

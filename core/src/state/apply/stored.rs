@@ -40,6 +40,18 @@ impl State {
         if attempt.change != number || attempt.ending.is_none() {
             return;
         }
+        let (slot, serial) = (attempt.slot, attempt.serial);
+        // A finished run's last attempt says why it failed: it goes with the run, whose row may be
+        // written again (a delete) after the attempt's was stored.
+        let last = self.slab.at(slot).is_some_and(|run| run.is_done() && run.last_token == token);
+        if !last {
+            self.drop_attempt(token);
+        }
+        self.free_if_stored(slot, serial, number);
+    }
+
+    /// Lets a closed attempt go.
+    pub(super) fn drop_attempt(&mut self, token: u64) {
         self.keep_attempt_image(token);
         let Some(attempt) = self.attempts.take_closed(token) else { return };
         let row = self.digest.attempt(token, &attempt);
@@ -51,6 +63,5 @@ impl State {
             instance.held -= 1;
         }
         self.drop_instance_if_unused(attempt.instance);
-        self.free_if_stored(attempt.slot, attempt.serial, number);
     }
 }

@@ -138,12 +138,12 @@ impl Loader {
             return Err(SnapshotError::Level { needed: state.meta.level, known: LEVEL });
         }
         let (newest, stored) = (from.u64()?, from.u64()?);
-        let (ended_first, ended_end) = (from.u64()?, from.u64()?);
+        let ended_first = from.u64()?;
         let outstanding = newest.checked_sub(stored).filter(|&count| count <= OUTSTANDING_MAX);
         let Some(outstanding) = outstanding.filter(|_| stored < u64::MAX / 2) else {
             return Err(DecodeError::Range("a change number").into());
         };
-        if ended_first > ended_end || ended_end > u64::MAX / 2 {
+        if ended_first > u64::MAX / 2 {
             return Err(DecodeError::Range("an ended id's number").into());
         }
         state.ended = EndedTable::starting_at(ended_first);

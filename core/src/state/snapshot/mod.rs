@@ -79,7 +79,6 @@ impl State {
             out.put_u64(self.outbox.newest());
             out.put_u64(self.outbox.stored());
             out.put_u64(self.ended.numbers().0);
-            out.put_u64(self.ended.numbers().1);
             out.put_u128(self.digest());
         });
         for (id, known) in self.instances.all() {

@@ -40,6 +40,22 @@ fn a_later_change_is_not_lost_behind_an_earlier_reference() {
 }
 
 #[test]
+fn a_row_that_is_written_again_still_says_why_its_run_failed() {
+    let mut rig = Rig::new();
+    let task = rig.submit("a");
+    let token = rig.start(task, 1);
+    let failed = super::close(token, AttemptOutcome::Failed);
+    let told = crate::state::Close { retryable: false, error: "no disk", ..failed };
+    rig.one(Command::Close(told));
+    let through = rig.state.changes();
+    let delete = Command::Delete { target: task, cancel: false };
+    rig.run(&[delete, Command::HistoryStored { epoch: 5, through }]);
+    let batch = rig.state.history_batch(through, 10).expect("the delete is not stored");
+    assert!(batch.tasks[0].deleted);
+    assert_eq!(&*batch.tasks[0].view.last_run.as_ref().expect("it ran").reason, "no disk");
+}
+
+#[test]
 fn a_number_of_the_same_entry_is_not_stored_yet() {
     let mut rig = Rig::new();
     let through = rig.state.changes() + 1;

@@ -3,9 +3,10 @@
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
-use proptest::collection::vec;
+use proptest::collection::vec as list;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -401,7 +402,7 @@ proptest! {
 
     #[test]
     fn state_and_replicas_do_what_the_model_does(
-        entries in vec((0..15_u8, vec(wishes(), 0..6)), 1..60),
+        entries in list((0..15_u8, list(wishes(), 0..6)), 1..60),
         begin_at in 0..40_usize,
         step_bytes in prop_oneof![Just(1_usize), 50..2_000_usize],
     ) {
