@@ -24,6 +24,24 @@ fn play(name: &str) {
     }
 }
 
+/// B4: an idle cluster neither writes nor wakes more often than its ticks.
+#[test]
+fn an_idle_cluster_writes_nothing_and_sleeps_between_ticks() {
+    let mut world = world::World::new(3, 16 << 20);
+    let pass = |world: &mut world::World, mut span: std::time::Duration| {
+        while !span.is_zero() {
+            span -= world.pass(span);
+        }
+    };
+    pass(&mut world, std::time::Duration::from_secs(10));
+    assert!(world.leader().is_some());
+    let (persists, wakes) = (world.persists, world.wakes);
+    pass(&mut world, std::time::Duration::from_secs(60));
+    assert_eq!(world.persists, persists);
+    // Three nodes, a tick every 50 ms each.
+    assert!(world.wakes - wakes <= 3 * 60 * 20, "{} wakes", world.wakes - wakes);
+}
+
 macro_rules! dialogues {
     ($($name:ident),* $(,)?) => {
         $(#[test]
@@ -57,12 +75,16 @@ dialogues!(
     duplicate_submit_after_failover,
     fenced_old_leader,
     first_in_first_out,
+    follower_catches_up_by_snapshot,
     follower_sends_on,
     heartbeat_waits_for_read_index,
+    history_outage_stops_nothing,
+    live_output_is_relayed,
     lost_worker_returns_to_queue,
     misfire_fire_once,
     overlap_skip,
     paused_leader_adds_the_gap,
     retry_with_backoff,
     run_timeout_backstop,
+    trigger_and_delete,
 );

@@ -100,9 +100,9 @@ impl Admission {
         None
     }
 
-    /// What waits to be proposed, in bytes.
-    pub const fn staged_bytes(&self) -> usize {
-        self.bytes
+    /// Whether something is staged that may take a slot at once.
+    pub fn wants_slots(&self) -> bool {
+        !self.tasks.is_empty() || !self.changes.is_empty()
     }
 
     /// Takes the next task to be proposed.

@@ -38,6 +38,10 @@ pub enum Origin {
         ticket: Ticket,
         /// The task's id, to answer with the task.
         id: Box<str>,
+        /// The slot promised to a triggered run.
+        open: Option<InstanceId>,
+        /// A run may become ready by it with no slot promised.
+        loose: bool,
     },
     /// A caller's delete.
     Delete {
@@ -102,10 +106,9 @@ impl Origin {
     /// The slot promised to the command.
     pub const fn promised(&self) -> Option<InstanceId> {
         match self {
-            Self::Submit { open, .. } | Self::Fire { open } => *open,
+            Self::Submit { open, .. } | Self::Fire { open } | Self::Change { open, .. } => *open,
             Self::Open { instance } => Some(*instance),
-            Self::Change { .. }
-            | Self::Delete { .. }
+            Self::Delete { .. }
             | Self::Report { .. }
             | Self::Lost { .. }
             | Self::TimeOut
@@ -124,7 +127,7 @@ impl Origin {
                 matches!(status, TaskStatus::Ready) && open.is_none()
             }
             Self::Fire { open } => open.is_none(),
-            Self::Change { .. } => true,
+            Self::Change { loose, .. } => *loose,
             Self::Delete { .. }
             | Self::Report { .. }
             | Self::Open { .. }

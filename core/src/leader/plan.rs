@@ -48,7 +48,7 @@ impl Leader {
         self.plan_registry(now, at, state);
         let mut floor = Floor::new(now.mono, &self.sessions);
         self.plan_own(now, at, state, &mut floor, out);
-        self.plan_changes(at, state, unknown, out);
+        self.plan_changes(at, state, &mut floor, unknown, out);
         self.plan_creates(at, &mut floor);
         self.plan_stored(at, state);
         self.wake_due(at, state);
@@ -122,7 +122,9 @@ impl Leader {
     ) {
         let held = self.hold_until.is_some_and(|until| until > now.mono);
         if self.planning > 0 || held {
-            floor.mark_wanted(state, &self.sessions);
+            if self.admission.wants_slots() {
+                floor.mark_wanted(state, &self.sessions);
+            }
             return;
         }
         self.hold_until = None;
@@ -191,6 +193,7 @@ impl Leader {
         &mut self,
         at: Timestamp,
         state: &State,
+        floor: &mut Floor,
         unknown: &mut Vec<Asked>,
         out: &mut Outbox<Effect>,
     ) {
@@ -214,12 +217,18 @@ impl Leader {
             let Asked { ticket, id, change, confirmed: _ } = asked;
             match change {
                 Change::Cancel { .. } => {
-                    let origin = Origin::Change { ticket, id };
+                    let origin = Origin::Change { ticket, id, open: None, loose: false };
                     self.push(at, &Command::Cancel { target }, origin);
                 }
                 Change::Trigger => {
-                    let command = Command::Trigger { target, open: None };
-                    self.push(at, &command, Origin::Change { ticket, id });
+                    let open = match (self.loose, state.class_of(target)) {
+                        (0, Some((queue, kind))) => {
+                            floor.take_unwanted(&self.sessions, queue, kind)
+                        }
+                        (_, _) => None,
+                    };
+                    let origin = Origin::Change { ticket, id, open, loose: open.is_none() };
+                    self.push(at, &Command::Trigger { target, open }, origin);
                 }
                 Change::Delete { cancel } => {
                     let Some(was) = state.task_view(target) else { continue };

@@ -128,7 +128,7 @@ impl Leader {
                     out.push(Effect::Answer { ticket, reply });
                 }
             }
-            Origin::Change { ticket, id } => {
+            Origin::Change { ticket, id, .. } => {
                 let reply = self.changed(&id, answer, state);
                 out.push(Effect::Answer { ticket, reply });
             }

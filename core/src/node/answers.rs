@@ -9,7 +9,7 @@ use super::io::Effect;
 use super::request::{ClusterView, NodeView, Reply, Request, Role, TaskFilter};
 use crate::id::{NodeId, RecordRef, Ticket};
 use crate::machine::Outbox;
-use crate::state::view::TaskView;
+use crate::state::view::{TaskStatus, TaskView, WaitCode, WaitView};
 use crate::time::Now;
 
 /// Slots that one list looks at: bounds the turn; the caller goes on from the cursor.
@@ -72,8 +72,18 @@ impl Node {
 
     fn view(&self, task: RecordRef) -> Option<TaskView> {
         let mut view = self.state.task_view(task)?;
-        if let Some(leader) = &self.leader {
-            leader.explain(&mut view);
+        match &self.leader {
+            Some(leader) => leader.explain(&mut view),
+            None if self.role.leader.is_none() && view.status == TaskStatus::Ready => {
+                view.wait = Some(WaitView {
+                    code: WaitCode::NoLeader,
+                    message: "no node leads".into(),
+                    since: view.updated_at,
+                    until: None,
+                });
+            }
+            // Only the leader knows its workers.
+            None => {}
         }
         Some(view)
     }

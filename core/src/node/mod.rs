@@ -172,15 +172,21 @@ impl Node {
     }
 
     fn ask_leader(&mut self, now: Now, ticket: Ticket, request: Request, out: &mut Outbox<Effect>) {
-        let Some(leader) = &mut self.leader else {
+        if self.leader.is_none() {
             let reply = Reply::Rejected(self.not_leader());
             return out.push(Effect::Answer { ticket, reply });
-        };
+        }
         if self.stopping {
             let reason = "this node is shutting down".into();
             let reply = Reply::Rejected(Rejection::Unavailable { reason });
             return out.push(Effect::Answer { ticket, reply });
         }
+        if matches!(request, Request::Submit(_) | Request::Trigger { .. })
+            && let Some(full) = self.pressure()
+        {
+            return out.push(Effect::Answer { ticket, reply: Reply::Rejected(full) });
+        }
+        let Some(leader) = &mut self.leader else { return };
         let asked = |id, change| Asked { ticket, id, change, confirmed: false };
         match request {
             Request::Submit(tasks) => leader.submit(ticket, tasks, &self.state, out),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::Node;
 use super::io::{Effect, Note};
+use super::request::Rejection;
 use crate::consensus::{LogEntry, SnapshotMeta, SnapshotPiece};
 use crate::log::Recovered;
 use crate::machine::Outbox;
@@ -16,6 +17,11 @@ use crate::state::snapshot::Loader;
 
 /// What a step of the walk may encode: about a thousand records, a millisecond.
 const STEP_BYTES: usize = 128 << 10;
+/// Before-images that may wait for the walk: intake slows above this (P10.1).
+const BACKLOG_BYTES_MAX: usize = 64 << 20;
+/// How far the log may grow while a follower is sent a snapshot: intake slows above this rather
+/// than the log being cut past the transfer (P10.3).
+const TRANSFER_LOG_BYTES_MAX: u64 = 512 << 20;
 /// Pages of a replaced state that one turn frees (P10.2).
 const PAGES_FREED: usize = 64;
 
@@ -216,6 +222,20 @@ impl Node {
         for (ticket, reply) in self.waits.look_at_all(&self.state) {
             out.push(Effect::Answer { ticket, reply });
         }
+    }
+
+    /// Why new work has to wait for a snapshot, if it has to.
+    pub(super) fn pressure(&self) -> Option<Rejection> {
+        let what = if self.state.snapshot_backlog() > BACKLOG_BYTES_MAX {
+            "a snapshot is being taken, and 64 MiB of changes wait for it"
+        } else if self.consensus.transferring()
+            && self.consensus.log_bytes() > TRANSFER_LOG_BYTES_MAX
+        {
+            "a snapshot is being sent, and the log has grown to 512 MiB meanwhile"
+        } else {
+            return None;
+        };
+        Some(Rejection::Full { what: what.into(), retry_after_ms: 200 })
     }
 
     fn abort_snapshots(&mut self, out: &mut Outbox<Effect>) {

@@ -119,10 +119,26 @@ impl Script {
         let words = Words::new(&line);
         let node = |place: usize| NodeId(words.plain(place).parse().expect("a node"));
         match words.plain(0) {
-            "cluster" => self.cluster(words.plain(1).parse().expect("a number")),
+            "cluster" => {
+                let snapshot = words.number("snapshot").unwrap_or(16 << 20);
+                self.cluster(words.plain(1).parse().expect("a number"), snapshot);
+            }
             "advance" => self.advance(span(words.plain(1))),
             "submit" => self.submit(&words),
-            "cancel" | "trigger" | "delete" | "task" | "attempts" | "wait" => self.ask(&words),
+            "cancel" | "trigger" | "delete" | "task" | "attempts" | "wait" | "follow" => {
+                self.ask(&words);
+            }
+            "cluster?" => {
+                let request = Request::Cluster;
+                self.send(&words, String::new(), request);
+            }
+            "output" => {
+                let offset = words.number("offset").unwrap_or(0);
+                let data = words.plain(3).as_bytes().to_vec().into();
+                let token = Token(words.plain(2).parse().expect("a token"));
+                let frame = WorkerFrame::Output { token, offset, data, end: false };
+                self.frame(words.plain(1), frame);
+            }
             "join" => self.join(&words),
             "rejoin" => self.rejoin(words.plain(1), words.number("node").map(NodeId)),
             "beat" => self.beat(words.plain(1)),
@@ -166,8 +182,8 @@ impl Script {
         line.replace("FOLLOWER", &follower.to_string()).replace("OLD", &self.old.to_string())
     }
 
-    fn cluster(&mut self, nodes: u64) {
-        let world = World::new(nodes);
+    fn cluster(&mut self, nodes: u64, snapshot: u64) {
+        let world = World::new(nodes, snapshot);
         self.began = world.now().wall;
         self.world = Some(world);
         for _ in 0..200 {
@@ -277,6 +293,10 @@ impl Script {
             "delete" => Request::Delete { id, cancel: words.plain.contains(&"running") },
             "wait" => Request::Wait { id, run },
             "attempts" => Request::Attempts { id, stale },
+            "follow" => {
+                let offset = words.number("offset").unwrap_or(0);
+                Request::Follow { id, token: None, offset }
+            }
             _ => Request::Task { id, stale },
         };
         self.send(words, words.plain(1).to_owned(), request);
@@ -363,7 +383,7 @@ impl Script {
             retryable: true,
             output: Default::default(),
             error: "".into(),
-            tail: Default::default(),
+            tail: words.pair("tail").unwrap_or_default().as_bytes().to_vec().into(),
         };
         self.frame(words.plain(1), WorkerFrame::Reports(vec![report]));
     }
@@ -447,7 +467,7 @@ impl Script {
                 format!("{}: lease of token {token} ends", self.when(self.now()))
             }
             Note::Fenced { token } => format!("report of token {token} is stale"),
-            Note::SnapshotTaken { index } => format!("node {node} took a snapshot at {index}"),
+            Note::SnapshotTaken { .. } => format!("node {node} took a snapshot"),
             Note::SnapshotInstalled { .. } => format!("node {node} installed a snapshot"),
             Note::Violation { what } => format!("node {node} VIOLATION {what}"),
             Note::Warning { text } => format!("node {node} warns: {text}"),
@@ -482,11 +502,16 @@ impl Script {
             }
             Reply::NotLive { .. } => format!("{what}: not in memory"),
             Reply::Rejected(why) => format!("{what}: {}", rejected(why)),
-            Reply::Tasks { .. }
-            | Reply::Output { .. }
-            | Reply::Workers(_)
-            | Reply::Cluster(_)
-            | Reply::Applied { .. } => return None,
+            Reply::Output { token, offset, data, end } => {
+                let text = String::from_utf8_lossy(data);
+                let end = if *end { ", the end" } else { "" };
+                format!("{what}: token {token} from {offset}: \"{text}\"{end}")
+            }
+            Reply::Cluster(view) => {
+                let lag = view.history_lag;
+                format!("node {}: {} live tasks, history lags by {lag}", view.node, view.live_tasks)
+            }
+            Reply::Tasks { .. } | Reply::Workers(_) | Reply::Applied { .. } => return None,
         })
     }
 

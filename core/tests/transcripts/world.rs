@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use dtask_core::consensus::{Envelope, LogEntry};
-use dtask_core::id::{Incarnation, NodeId, SessionId, Ticket};
+use bytes::Bytes;
+use dtask_core::consensus::{Body, Envelope, LogEntry, SnapshotMeta, SnapshotPiece};
+use dtask_core::id::{GroupId, Incarnation, NodeId, SessionId, Ticket};
 use dtask_core::log::{LogFact, Persist, Recovered};
 use dtask_core::machine::Driver;
 use dtask_core::node::{Addresses, Effect, Input, Node, NodeConfig, Note, Reply, Request};
@@ -33,6 +34,9 @@ struct Member {
     /// `None` while it is down.
     driver: Option<Driver<Node>>,
     disk: Recovered,
+    /// Snapshot files by index; those under a temporary name first.
+    writing: BTreeMap<u64, Vec<Bytes>>,
+    files: BTreeMap<u64, Vec<Bytes>>,
     lives: u64,
 }
 
@@ -53,11 +57,15 @@ pub(crate) struct World {
     /// Something was fed since the last turn.
     fed: bool,
     next_ticket: u64,
+    snapshot_log_bytes_min: u64,
+    /// Durable records so far, and turns begun by time alone.
+    pub(crate) persists: u64,
+    pub(crate) wakes: u64,
 }
 
 impl World {
     /// A cluster of `nodes` members that have not spoken yet.
-    pub(crate) fn new(nodes: u64) -> Self {
+    pub(crate) fn new(nodes: u64, snapshot_log_bytes_min: u64) -> Self {
         let now =
             Now { mono: Instant::from_micros(1_000_000), wall: Timestamp::from_seconds(START) };
         let mut world = Self {
@@ -72,10 +80,20 @@ impl World {
             history_up: true,
             fed: false,
             next_ticket: 1,
+            snapshot_log_bytes_min,
+            persists: 0,
+            wakes: 0,
         };
         for id in 1..=nodes {
             let disk = Recovered { incarnation: Incarnation(1_000 + id), ..Recovered::default() };
-            world.members.insert(NodeId(id), Member { driver: None, disk, lives: 0 });
+            let member = Member {
+                driver: None,
+                disk,
+                writing: BTreeMap::new(),
+                files: BTreeMap::new(),
+                lives: 0,
+            };
+            world.members.insert(NodeId(id), member);
         }
         for id in 1..=nodes {
             world.start(NodeId(id));
@@ -104,6 +122,7 @@ impl World {
             grpc: format!("node{id}:7100").into(),
             http: format!("node{id}:7180").into(),
         };
+        config.snapshot_log_bytes_min = self.snapshot_log_bytes_min;
         let node = Node::new(config, member.disk.clone());
         member.driver = Some(Driver::new(node));
         self.settle();
@@ -197,6 +216,7 @@ impl World {
         let sleeps = self.members.iter().filter(|(id, _)| !self.paused.contains(id));
         let sleeps = sleeps.filter_map(|(_, member)| member.driver.as_ref()?.sleep(self.now));
         let step = sleeps.min().unwrap_or(span).max(Duration::from_micros(100)).min(span);
+        self.wakes += 1;
         self.now.mono = self.now.mono + step;
         self.now.wall = self.now.wall + step;
         for id in self.members.keys().copied().collect::<Vec<_>>() {
@@ -260,8 +280,9 @@ impl World {
         match effect {
             Effect::Persist(persist) => {
                 let n = persist.n;
+                self.persists += 1;
                 if let Some(member) = self.members.get_mut(&id) {
-                    write(&mut member.disk, persist);
+                    member.write(persist);
                 }
                 self.back(id, Input::Persisted { n });
             }
@@ -294,12 +315,45 @@ impl World {
             }
             Effect::Note(note) => self.seen.push_back(Seen::Note(id, note)),
             Effect::Halt { reason } => panic!("node {id} halts: {reason}"),
-            Effect::CloseHistory
-            | Effect::SendSnapshot { .. }
-            | Effect::SnapshotWrite { .. }
-            | Effect::SnapshotFinish { .. }
-            | Effect::SnapshotAbort { .. } => {}
+            Effect::SnapshotWrite { index, data } => {
+                if let Some(member) = self.members.get_mut(&id) {
+                    member.writing.entry(index).or_default().push(data);
+                }
+            }
+            Effect::SnapshotFinish { index } => {
+                if let Some(member) = self.members.get_mut(&id)
+                    && let Some(file) = member.writing.remove(&index)
+                {
+                    member.files.insert(index, file);
+                }
+                self.back(id, Input::SnapshotSaved { index });
+            }
+            Effect::SnapshotAbort { index } => {
+                if let Some(member) = self.members.get_mut(&id) {
+                    member.writing.remove(&index);
+                }
+            }
+            Effect::SendSnapshot { to, index, term } => self.send_file(id, to, index, term),
+            Effect::CloseHistory => {}
         }
+    }
+
+    /// Sends a snapshot file in pieces.
+    fn send_file(&mut self, from: NodeId, to: NodeId, index: u64, term: u64) {
+        let Some(member) = self.members.get(&from) else { return };
+        let cluster = member.disk.formed.as_ref().map(|(cluster, _)| *cluster);
+        let sender = (from, member.disk.incarnation);
+        let file = member.files.get(&index).expect("the file that raft names is in place").concat();
+        let (mut offset, mut pieces) = (0, file.chunks(1_000).peekable());
+        while let Some(data) = pieces.next() {
+            let last = pieces.peek().is_none();
+            let data = Bytes::copy_from_slice(data);
+            let len = data.len() as u64;
+            let body = Body::Snapshot(SnapshotPiece { index, term, offset, data, last });
+            self.mail.push_back(Envelope { group: GroupId(1), cluster, from: sender, to, body });
+            offset += len;
+        }
+        self.back(from, Input::SnapshotSent { to, delivered: true });
     }
 
     fn back(&mut self, id: NodeId, input: Input) {
@@ -308,15 +362,33 @@ impl World {
     }
 }
 
-/// What the disk holds after a durable record.
-fn write(disk: &mut Recovered, persist: Persist) {
-    disk.hard_state = persist.hard_state;
-    if let Some(first) = persist.entries.first().map(|entry: &LogEntry| entry.index) {
-        disk.entries.retain(|entry| entry.index < first);
-        disk.entries.extend(persist.entries);
+impl Member {
+    /// What the disk holds after a durable record.
+    fn write(&mut self, persist: Persist) {
+        let disk = &mut self.disk;
+        disk.hard_state = persist.hard_state;
+        if let Some(first) = persist.entries.first().map(|entry: &LogEntry| entry.index) {
+            disk.entries.retain(|entry| entry.index < first);
+            disk.entries.extend(persist.entries);
+        }
+        match persist.fact {
+            Some(LogFact::Formed { cluster, voters }) => disk.formed = Some((cluster, voters)),
+            Some(LogFact::Compacted(meta)) => {
+                disk.entries.retain(|entry| entry.index > meta.index);
+                self.adopt(meta);
+            }
+            Some(LogFact::Reset(meta)) => {
+                disk.entries.clear();
+                self.adopt(meta);
+            }
+            None => {}
+        }
     }
-    match persist.fact {
-        Some(LogFact::Formed { cluster, voters }) => disk.formed = Some((cluster, voters)),
-        Some(LogFact::Compacted(_) | LogFact::Reset(_)) | None => {}
+
+    fn adopt(&mut self, meta: SnapshotMeta) {
+        self.disk.snapshot =
+            self.files.get(&meta.index).cloned().expect("saved before it is named");
+        self.files.retain(|index, _| *index >= meta.index);
+        self.disk.meta = Some(meta);
     }
 }
