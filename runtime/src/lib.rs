@@ -2,6 +2,7 @@
 pub mod api;
 #[cfg(not(madsim))]
 pub mod bench;
+pub mod history;
 #[cfg(not(madsim))]
 pub mod cli;
 #[cfg(not(madsim))]
