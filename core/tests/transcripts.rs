@@ -3,6 +3,8 @@
 //! A line is a command; the lines `-> …` below it say what was seen until everything was quiet
 //! again. `UPDATE_TRANSCRIPTS=1 cargo test -p dtask-core --test transcripts` writes what is seen.
 
+#[path = "transcripts/lines.rs"]
+mod lines;
 #[path = "transcripts/script.rs"]
 mod script;
 #[path = "transcripts/world.rs"]

@@ -35,8 +35,8 @@ enum Phase {
     Storing { through: u64 },
     /// A transaction failed; open anew at this moment.
     Failed { reopen: Instant },
-    /// The database is ahead of the log: not ours to write (a foreign or newer copy).
-    Ahead,
+    /// The database is not ours to write: a foreign one, or a newer copy.
+    Foreign,
 }
 
 impl Projection {
@@ -58,17 +58,18 @@ impl Projection {
         if matches!(self.phase, Phase::Storing { .. }) {
             return None;
         }
+        // P9.2: replicated state remembers which database it writes.
+        let known = state.history_epoch();
+        if known != 0 && known != epoch {
+            self.refused(&alloc::format!("its epoch is {epoch}, the log's is {known}"), out);
+            return None;
+        }
         // P9.3: a leader has applied all that earlier leaders did, so a cursor beyond our changes
         // does not belong to this log.
         if through > state.changes() {
-            self.phase = Phase::Ahead;
-            out.push(Effect::Note(Note::Warning {
-                text: alloc::format!(
-                    "history holds changes up to {through}, the log only {}: another cluster's \
-                     or a newer copy's database; nothing is stored",
-                    state.changes()
-                ),
-            }));
+            let holds =
+                alloc::format!("it holds change {through}, the log ends at {}", state.changes());
+            self.refused(&holds, out);
             return None;
         }
         if through < state.stored() {
@@ -95,8 +96,19 @@ impl Projection {
             | Phase::Opening
             | Phase::Idle { .. }
             | Phase::Failed { .. }
-            | Phase::Ahead => None,
+            | Phase::Foreign => None,
         }
+    }
+
+    /// The database is not this cluster's, or the log refused its word: nothing is stored from
+    /// here on in this leadership.
+    pub fn refused(&mut self, why: &str, out: &mut Outbox<Effect>) {
+        self.phase = Phase::Foreign;
+        let text = alloc::format!(
+            "history belongs to another cluster, or is a newer copy than the log: {why}; nothing \
+             is stored until another database is given"
+        );
+        out.push(Effect::Note(Note::Warning { text }));
     }
 
     /// The database cannot be reached, or refused.
@@ -109,7 +121,7 @@ impl Projection {
     /// Offers the next batch when it is time.
     pub fn offer(&mut self, now: Instant, state: &State, out: &mut Outbox<Effect>) {
         match &mut self.phase {
-            Phase::Opening | Phase::Storing { .. } | Phase::Ahead => {}
+            Phase::Opening | Phase::Storing { .. } | Phase::Foreign => {}
             Phase::Failed { reopen } => {
                 if *reopen <= now {
                     *self = Self::open(self.cluster, out);
@@ -149,7 +161,7 @@ impl Projection {
             Phase::Idle { lonely_since: None, .. }
             | Phase::Opening
             | Phase::Storing { .. }
-            | Phase::Ahead => None,
+            | Phase::Foreign => None,
         }
     }
 }

@@ -152,9 +152,12 @@ impl Leader {
                 }
                 self.sessions.send_ack(session, token);
             }
-            Origin::Register { instance } => {
-                if let Some(session) = self.sessions.of(instance) {
-                    self.welcome(now.mono, session, state);
+            Origin::Register { instance } => self.registered(now, instance, answer, state, out),
+            Origin::Stored => {
+                if matches!(answer, Applied::Refused(_))
+                    && let Some(projection) = &mut self.projection
+                {
+                    projection.refused("the log refused its cursor", out);
                 }
             }
             Origin::Open { instance } => {
@@ -166,9 +169,27 @@ impl Leader {
             | Origin::Lost { .. }
             | Origin::TimeOut
             | Origin::Retire
-            | Origin::Stored
             | Origin::Addresses => {}
         }
+    }
+
+    fn registered(
+        &mut self,
+        now: Now,
+        instance: InstanceId,
+        answer: Applied,
+        state: &State,
+        out: &mut Outbox<Effect>,
+    ) {
+        let Some(session) = self.sessions.of(instance) else { return };
+        if matches!(answer, Applied::Refused(_)) {
+            let reason = "the registry of workers is full, or the name does not fit".into();
+            out.push(Effect::ToWorker { session, frame: LeaderFrame::Refused { reason } });
+            out.push(Effect::CloseSession { session });
+            self.sessions.gone(session);
+            return;
+        }
+        self.welcome(now.mono, session, state);
     }
 
     /// A plan that was refused, and would be again, waits a moment before it is made anew: an

@@ -5,15 +5,15 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use dtask_core::id::{InstanceId, NodeId, SessionId, Ticket, Token};
-use dtask_core::node::{Accepted, Note, Rejection, Reply, Request};
+use dtask_core::node::{Note, Request};
 use dtask_core::spec::{
     AttemptOutcome, Backoff, DstFold, DstGap, Misfire, NewTask, Overlap, Profile, Recurrence,
     Retry, Rule, Schedule,
 };
-use dtask_core::state::view::{AttemptView, TaskView};
 use dtask_core::time::Timestamp;
 use dtask_core::worker::{Hello, LeaderFrame, Report, WorkerFrame};
 
+use super::lines::{self, when};
 use super::world::{Seen, World};
 
 /// Plays a dialogue: its text with what is seen below each command.
@@ -394,7 +394,7 @@ impl Script {
             match seen {
                 Seen::Answer(ticket, reply) => {
                     let what = self.asked.get(&ticket).cloned().unwrap_or_default();
-                    let line = self.reply(&what, &reply);
+                    let line = lines::reply(&what, &reply, self.began);
                     self.lines.extend(line);
                 }
                 Seen::Frame(node, session, frame) => self.hear(node, session, frame),
@@ -419,7 +419,7 @@ impl Script {
         let line = match frame {
             LeaderFrame::Welcome { extends, .. } => {
                 worker.tokens.retain(|token| extends.contains(token));
-                format!("welcomed by node {node}{}", tokens(", extends", &extends))
+                format!("welcomed by node {node}{}", lines::tokens(", extends", &extends))
             }
             LeaderFrame::Renewed { extends, .. } => {
                 let gone: Vec<Token> =
@@ -428,7 +428,11 @@ impl Script {
                 if worker.alive && gone.is_empty() {
                     return;
                 }
-                format!("renewed{}{}", tokens(", extends", &extends), tokens(", aborts", &gone))
+                format!(
+                    "renewed{}{}",
+                    lines::tokens(", extends", &extends),
+                    lines::tokens(", aborts", &gone)
+                )
             }
             LeaderFrame::Open(assignments) => {
                 let each = assignments.iter().map(|assignment| {
@@ -446,7 +450,7 @@ impl Script {
                     !ranges.iter().any(|(first, last)| first <= token && token <= last)
                 });
                 let each = ranges.iter().flat_map(|(first, last)| (first.0..=last.0).map(Token));
-                format!("forgets{}", tokens("", &each.collect::<Vec<_>>()))
+                format!("forgets{}", lines::tokens("", &each.collect::<Vec<_>>()))
             }
             LeaderFrame::Stop { token, why } => format!("stops token {token}: {why:?}"),
             LeaderFrame::NotLeader { leader } => match leader {
@@ -464,7 +468,7 @@ impl Script {
         let line = match note {
             Note::Leading { term } => format!("node {node} leads term {term}"),
             Note::LeaseExpired { token } => {
-                format!("{}: lease of token {token} ends", self.when(self.now()))
+                format!("{}: lease of token {token} ends", when(self.now(), self.began))
             }
             Note::Fenced { token } => format!("report of token {token} is stale"),
             Note::SnapshotTaken { .. } => format!("node {node} took a snapshot"),
@@ -478,105 +482,5 @@ impl Script {
 
     fn now(&self) -> Timestamp {
         self.world.as_ref().map(|world| world.now().wall).unwrap_or_default()
-    }
-
-    /// A moment, from the dialogue's beginning on.
-    fn when(&self, at: Timestamp) -> String {
-        let micros = at.as_micros() - self.began.as_micros();
-        format!("{:+.1}s", micros as f64 / 1e6)
-    }
-
-    fn reply(&self, what: &str, reply: &Reply) -> Option<String> {
-        Some(match reply {
-            Reply::Submitted(answers) => {
-                let each = answers.iter().map(|answer| match answer {
-                    Ok(accepted) => self.accepted(accepted),
-                    Err(why) => rejected(why),
-                });
-                format!("{what}: {}", each.collect::<Vec<_>>().join("; "))
-            }
-            Reply::Task(view) => format!("{what}: {}", self.view(view)),
-            Reply::Attempts { task, attempts, .. } => {
-                let each = attempts.iter().map(attempt);
-                format!("{what}: {}, {}", self.view(task), each.collect::<Vec<_>>().join(", "))
-            }
-            Reply::NotLive { .. } => format!("{what}: not in memory"),
-            Reply::Rejected(why) => format!("{what}: {}", rejected(why)),
-            Reply::Output { token, offset, data, end } => {
-                let text = String::from_utf8_lossy(data);
-                let end = if *end { ", the end" } else { "" };
-                format!("{what}: token {token} from {offset}: \"{text}\"{end}")
-            }
-            Reply::Cluster(view) => {
-                let lag = view.history_lag;
-                format!("node {}: {} live tasks, history lags by {lag}", view.node, view.live_tasks)
-            }
-            Reply::Tasks { .. } | Reply::Workers(_) | Reply::Applied { .. } => return None,
-        })
-    }
-
-    fn accepted(&self, accepted: &Accepted) -> String {
-        let word = if accepted.new { "accepted" } else { "known" };
-        let next = accepted.next_run_at.map(|at| format!(", next {}", self.when(at)));
-        format!("{word}, {}{}", name(accepted.status), next.unwrap_or_default())
-    }
-
-    fn view(&self, view: &TaskView) -> String {
-        let mut line = name(view.status);
-        if let Some(wait) = &view.wait {
-            let _ = write!(line, " ({})", name(wait.code));
-        }
-        if let Some(run) = view.last_run.as_ref().filter(|_| view.recurrence.is_some()) {
-            let _ = write!(line, ", run {} {}", run.run, name(run.status));
-            if !run.reason.is_empty() {
-                let _ = write!(line, " ({})", run.reason);
-            }
-        }
-        if let Some(next) = view.next_run_at {
-            let _ = write!(line, ", next {}", self.when(next));
-        }
-        line
-    }
-}
-
-fn attempt(attempt: &AttemptView) -> String {
-    let outcome = attempt.outcome.map_or_else(|| "running".to_owned(), name);
-    format!("token {} on {} {outcome}", attempt.token, attempt.worker)
-}
-
-/// A variant's name in small letters.
-fn name(word: impl std::fmt::Debug) -> String {
-    let mut name = String::new();
-    for letter in format!("{word:?}").chars() {
-        if letter.is_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.extend(letter.to_lowercase());
-    }
-    name
-}
-
-fn tokens(before: &str, tokens: &[Token]) -> String {
-    if tokens.is_empty() {
-        return String::new();
-    }
-    let each: Vec<String> = tokens.iter().map(ToString::to_string).collect();
-    format!("{before} {}", each.join(" "))
-}
-
-fn rejected(why: &Rejection) -> String {
-    match why {
-        Rejection::IdConflict { .. } => "refused, the id has another spec".to_owned(),
-        Rejection::NotFound { .. } => "refused, not found".to_owned(),
-        Rejection::Terminal { status } => format!("refused, already {}", name(status)),
-        Rejection::Running => "refused, it is running".to_owned(),
-        Rejection::NotLeader { leader: Some((node, _)) } => format!("refused, node {node} leads"),
-        Rejection::NotLeader { leader: None } | Rejection::NoLeader => {
-            "refused, nobody leads".to_owned()
-        }
-        Rejection::OutcomeUnknown => "outcome unknown".to_owned(),
-        Rejection::Full { what, .. } => format!("refused, full: {what}"),
-        Rejection::Unavailable { reason } => format!("refused, {reason}"),
-        Rejection::Invalid { field, detail } => format!("refused, {field}: {detail}"),
     }
 }
