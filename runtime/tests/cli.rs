@@ -1,5 +1,6 @@
 //! The command line as a process, without a cluster: what is wrong is told in one line with a
 //! remedy, and the exit code says whose move it is.
+#![cfg(not(madsim))]
 
 use std::io::Read as _;
 use std::path::Path;

@@ -116,7 +116,7 @@ impl Calls {
                         sending = None;
                         latest = Err(Failure::new(code::UNREACHABLE, "a node did not answer"));
                     }
-                    Effect::Done(outcome) => return self.done(outcome, latest),
+                    Effect::Done(outcome) => return self.done(outcome, repeat, latest),
                 }
             }
             let sleep = driver.sleep(self.now());
@@ -192,7 +192,12 @@ impl Calls {
         Ok(services)
     }
 
-    fn done<T>(&self, outcome: Outcome, latest: Result<T, Failure>) -> Result<T, Failure> {
+    fn done<T>(
+        &self,
+        outcome: Outcome,
+        repeat: Repeat,
+        latest: Result<T, Failure>,
+    ) -> Result<T, Failure> {
         match (outcome, latest) {
             (Outcome::Answered { attempt: _, server }, answer) => {
                 let mut servers = self.servers.borrow_mut();
@@ -201,7 +206,13 @@ impl Calls {
                 }
                 answer
             }
-            (Outcome::Unknown, _) => Err(Fault::outcome_unknown().into()),
+            (Outcome::Unknown, _) => {
+                let failure = Failure::from(Fault::outcome_unknown());
+                Err(match repeat {
+                    Repeat::Read | Repeat::SameId => failure,
+                    Repeat::Once => failure.hint("`dtask task get ID` shows whether it was done"),
+                })
+            }
             (Outcome::Busy, Err(why)) => Err(Failure { code: code::REFUSED, ..why }),
             (Outcome::Unreachable, Err(why)) => {
                 let message = format!("{}; nothing was done", why.message);

@@ -1,8 +1,10 @@
 //! Output of an attempt, live and resumed: what was printed is printed once, whatever node the
 //! reader has to turn to (P7.9).
 
+use std::time::Duration;
+
 use dtask_core::client::Repeat;
-use dtask_proto::v1;
+use dtask_proto::v1::{self, TaskStatus};
 
 use super::calls::Calls;
 use super::fail::Failure;
@@ -26,6 +28,22 @@ pub(crate) struct Place {
     pub offset: u64,
 }
 
+/// How one stream of output ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The attempt has ended, and everything was read.
+    End,
+    /// There is nothing more now: no attempt, or the reader did not want to follow.
+    Nothing,
+    /// The stream broke; another one goes on from the place.
+    Broken,
+}
+
+/// How long the first piece may take: a task may wait for its worker for days.
+const FOLLOW_MAX: Duration = Duration::from_secs(365 * 86_400);
+/// Between two looks at a task that prints nothing.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// Prints an attempt's output to its end.
 ///
 /// # Errors
@@ -37,12 +55,37 @@ pub(crate) async fn print(
     follow: bool,
 ) -> Result<(), Failure> {
     let mut place = Place { execution: which.execution, offset: 0 };
-    while !read(calls, id, which, follow, &mut place).await? {}
-    Ok(())
+    loop {
+        match read(calls, id, which, follow, &mut place).await? {
+            Stop::End => return Ok(()),
+            Stop::Nothing if !follow || has_ended(calls, id).await? => return Ok(()),
+            Stop::Nothing => tokio::time::sleep(PAUSE).await,
+            Stop::Broken => {}
+        }
+    }
 }
 
-/// Reads one stream; true at the end of the output, false when the stream broke and another is to
-/// go on from `place`.
+/// Whether a task will not run again.
+///
+/// # Errors
+/// What the cluster refused.
+pub(crate) async fn has_ended(calls: &Calls, id: &str) -> Result<bool, Failure> {
+    let request = v1::GetTaskRequest { id: id.to_owned(), stale: false };
+    let status =
+        calls.call(Repeat::Read, async |mut to| to.tasks.get_status(request.clone()).await).await?;
+    Ok(match status.status() {
+        TaskStatus::Waiting | TaskStatus::Ready | TaskStatus::Running | TaskStatus::Pending => {
+            false
+        }
+        TaskStatus::Succeeded
+        | TaskStatus::Failed
+        | TaskStatus::Cancelled
+        | TaskStatus::Skipped
+        | TaskStatus::Unspecified => true,
+    })
+}
+
+/// Reads one stream from `place` on.
 ///
 /// # Errors
 /// What the cluster refused; standard output is closed.
@@ -52,7 +95,7 @@ pub(crate) async fn read(
     which: Which,
     follow: bool,
     place: &mut Place,
-) -> Result<bool, Failure> {
+) -> Result<Stop, Failure> {
     let request = v1::StreamLogsRequest {
         task_id: id.to_owned(),
         execution_id: place.execution,
@@ -60,23 +103,25 @@ pub(crate) async fn read(
         offset: place.offset,
         follow,
     };
+    // Its headers come with its first piece, and a task that waits prints nothing for long.
+    let wait = if follow { FOLLOW_MAX } else { Duration::ZERO };
     let mut pieces = calls
-        .call(Repeat::Read, async |mut to| to.tasks.stream_logs(request.clone()).await)
+        .call_that_waits(wait, Repeat::Read, async |mut to| {
+            to.tasks.stream_logs(request.clone()).await
+        })
         .await?;
     loop {
         match pieces.message().await {
             Ok(Some(piece)) => {
                 print_piece(&piece, place)?;
                 if piece.end {
-                    return Ok(true);
+                    return Ok(Stop::End);
                 }
             }
-            // A stream that ends without saying so has lost its source; without follow there is
-            // nothing more to come.
-            Ok(None) => return Ok(!follow),
+            Ok(None) => return Ok(Stop::Nothing),
             Err(status) => {
                 calls.broken(&status).await?;
-                return Ok(false);
+                return Ok(Stop::Broken);
             }
         }
     }

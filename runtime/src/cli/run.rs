@@ -9,7 +9,7 @@ use tokio::time::{Duration, sleep};
 
 use super::calls::Calls;
 use super::fail::{Failure, code};
-use super::logs::{self, Place, Which};
+use super::logs::{self, Place, Stop, Which};
 use super::out::{self, Out};
 use super::submit::{TaskOptions, submit};
 use super::wait;
@@ -91,24 +91,15 @@ fn own(failure: Failure) -> Failure {
 async fn stream(calls: &Calls, id: &str) -> Result<(), Failure> {
     let mut place = Place::default();
     loop {
-        // The latest attempt, or the one that the reader is in the middle of.
-        let which = Which { run: None, execution: place.execution };
-        if !logs::read(calls, id, which, true, &mut place).await? {
-            continue;
+        match logs::read(calls, id, Which::default(), true, &mut place).await? {
+            Stop::Broken => continue,
+            Stop::End | Stop::Nothing => {}
         }
-        let request = v1::GetTaskRequest { id: id.to_owned(), stale: false };
-        let status = calls
-            .call(Repeat::Read, async |mut to| to.tasks.get_status(request.clone()).await)
-            .await?;
-        let again = matches!(
-            status.status(),
-            TaskStatus::Waiting | TaskStatus::Ready | TaskStatus::Running
-        );
-        if !again {
+        if logs::has_ended(calls, id).await? {
             return Ok(());
         }
-        // A retry is on its way: its output begins anew.
-        match wait_for_retry(calls, id, place.execution).await? {
+        // A retry is on its way (or the first attempt): its output begins anew.
+        match next_attempt(calls, id, place.execution).await? {
             Some(next) => place = Place { execution: Some(next), offset: 0 },
             None => return Ok(()),
         }
@@ -116,11 +107,7 @@ async fn stream(calls: &Calls, id: &str) -> Result<(), Failure> {
 }
 
 /// The next attempt's id, once there is one; `None` when the task has ended instead.
-async fn wait_for_retry(
-    calls: &Calls,
-    id: &str,
-    past: Option<u64>,
-) -> Result<Option<u64>, Failure> {
+async fn next_attempt(calls: &Calls, id: &str, past: Option<u64>) -> Result<Option<u64>, Failure> {
     loop {
         let last = wait::last_execution(calls, id, None).await?;
         if let Some(last) = last.filter(|last| past.is_none_or(|past| last.id > past)) {
