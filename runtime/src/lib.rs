@@ -10,3 +10,4 @@ pub mod config;
 #[cfg(not(madsim))]
 pub mod http;
 pub mod serve;
+pub mod work;
