@@ -2,11 +2,11 @@
 pub mod api;
 #[cfg(not(madsim))]
 pub mod bench;
-pub mod history;
 #[cfg(not(madsim))]
 pub mod cli;
 #[cfg(not(madsim))]
 pub mod config;
+pub mod history;
 #[cfg(not(madsim))]
 pub mod http;
 pub mod serve;

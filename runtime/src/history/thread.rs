@@ -170,3 +170,129 @@ impl<W: Writer> Tender<W> {
         let _ = self.node.tell(input).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::history::writer::Cursor;
+    use crate::serve::inbox::{Arrival, Inbox, inbox};
+
+    const CLUSTER: ClusterId = ClusterId(7);
+
+    /// A database that answers by a script; past its end everything succeeds.
+    #[derive(Clone, Default)]
+    struct Scripted {
+        failures: Arc<Mutex<VecDeque<bool>>>,
+        opens: Arc<Mutex<Vec<ClusterId>>>,
+        through: u64,
+    }
+
+    impl Scripted {
+        /// `true` is a call that fails.
+        fn new(failures: &[bool]) -> Self {
+            let failures = Arc::new(Mutex::new(failures.iter().copied().collect()));
+            Self { failures, ..Self::default() }
+        }
+
+        fn try_once(&self) -> Result<(), WriteError> {
+            let mut failures = self.failures.lock().expect("no test panics with it");
+            match failures.pop_front() {
+                Some(true) => Err(WriteError::Away("unplugged".into())),
+                Some(false) | None => Ok(()),
+            }
+        }
+    }
+
+    impl Writer for Scripted {
+        async fn open(&mut self, cluster: ClusterId) -> Result<Cursor, WriteError> {
+            self.opens.lock().expect("no test panics with it").push(cluster);
+            self.try_once()?;
+            Ok(Cursor { epoch: 3, through: self.through })
+        }
+
+        async fn store(&mut self, batch: &HistoryBatch) -> Result<u64, WriteError> {
+            self.try_once()?;
+            self.through = batch.through;
+            Ok(batch.through)
+        }
+
+        async fn close(&mut self) {}
+    }
+
+    fn start(writer: Scripted) -> (HistoryHandle, Inbox) {
+        let (node, inbox) = inbox();
+        (HistoryHandle::start(writer, node).expect("a thread"), inbox)
+    }
+
+    fn batch(after: u64, through: u64) -> Box<HistoryBatch> {
+        Box::new(HistoryBatch {
+            cluster: CLUSTER,
+            epoch: 3,
+            after,
+            through,
+            tasks: Vec::new(),
+            runs: Vec::new(),
+            attempts: Vec::new(),
+        })
+    }
+
+    fn answer(inbox: &mut Inbox) -> Input {
+        match inbox.arrivals.blocking_recv().expect("the thread lives") {
+            Arrival::Input(input) => input,
+            other => panic!("{other:?} is no input"),
+        }
+    }
+
+    #[test]
+    fn each_failed_try_to_open_is_told_and_followed_by_another() {
+        let (mut history, mut inbox) = start(Scripted::new(&[true, true, false]));
+        history.open(CLUSTER);
+        assert_eq!(answer(&mut inbox), Input::HistoryFailed);
+        assert_eq!(answer(&mut inbox), Input::HistoryFailed);
+        assert_eq!(answer(&mut inbox), Input::HistoryReady { epoch: 3, through: 0 });
+        history.store(batch(0, 5));
+        assert_eq!(answer(&mut inbox), Input::HistoryStored { epoch: 3, through: 5 });
+    }
+
+    #[test]
+    fn a_failed_batch_is_told_and_the_database_is_opened_again() {
+        let (mut history, mut inbox) = start(Scripted::new(&[false, false, true]));
+        history.open(CLUSTER);
+        assert_eq!(answer(&mut inbox), Input::HistoryReady { epoch: 3, through: 0 });
+        history.store(batch(0, 5));
+        assert_eq!(answer(&mut inbox), Input::HistoryStored { epoch: 3, through: 5 });
+        history.store(batch(5, 9));
+        assert_eq!(answer(&mut inbox), Input::HistoryFailed);
+        assert_eq!(answer(&mut inbox), Input::HistoryReady { epoch: 3, through: 5 });
+        history.store(batch(5, 9));
+        assert_eq!(answer(&mut inbox), Input::HistoryStored { epoch: 3, through: 9 });
+    }
+
+    #[test]
+    fn a_node_that_lost_its_leadership_ends_the_tries_and_may_lead_again() {
+        let writer = Scripted::new(&[true]);
+        let opens = writer.opens.clone();
+        let (mut history, mut inbox) = start(writer);
+        history.open(CLUSTER);
+        assert_eq!(answer(&mut inbox), Input::HistoryFailed);
+        history.close();
+        // Late, of the leadership that is over: nobody answers it.
+        history.store(batch(0, 5));
+        history.open(ClusterId(8));
+        assert_eq!(answer(&mut inbox), Input::HistoryReady { epoch: 3, through: 0 });
+        let opens = opens.lock().expect("no test panics with it").clone();
+        assert_eq!(opens.last(), Some(&ClusterId(8)));
+    }
+
+    #[test]
+    fn the_thread_ends_with_its_handle() {
+        let (mut history, mut inbox) = start(Scripted::new(&[]));
+        history.open(CLUSTER);
+        assert_eq!(answer(&mut inbox), Input::HistoryReady { epoch: 3, through: 0 });
+        drop(history);
+        assert!(inbox.arrivals.blocking_recv().is_none(), "the thread's way to the node is gone");
+    }
+}
