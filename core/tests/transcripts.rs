@@ -76,6 +76,7 @@ dialogues!(
     due_task_waits,
     duplicate_submit_after_failover,
     fenced_old_leader,
+    fifo_across_priorities_and_types,
     first_in_first_out,
     follower_catches_up_by_snapshot,
     follower_sends_on,
@@ -86,7 +87,10 @@ dialogues!(
     misfire_fire_once,
     overlap_skip,
     paused_leader_adds_the_gap,
+    reconnected_worker_gets_what_is_missing,
+    restarted_worker_is_another_instance,
     retry_with_backoff,
     run_timeout_backstop,
+    shutdown_hands_leadership_on,
     trigger_and_delete,
 );

@@ -231,7 +231,11 @@ impl Leader {
                     self.push(at, &Command::Trigger { target, open }, origin);
                 }
                 Change::Delete { cancel } => {
-                    let Some(was) = state.task_view(target) else { continue };
+                    let Some(was) = state.task_view(target) else {
+                        let reply = Reply::NotLive { changes: state.changes() };
+                        out.push(Effect::Answer { ticket, reply });
+                        continue;
+                    };
                     let origin = Origin::Delete { ticket, was: Box::new(was) };
                     self.push(at, &Command::Delete { target, cancel }, origin);
                 }

@@ -196,7 +196,14 @@ impl Leader {
     /// idle cluster must not spin (B4). What state had moved on from is planned anew at once.
     fn hold_after(&mut self, now: Now, origin: &Origin, answer: Applied) {
         let Applied::Refused(why) = answer else { return };
-        let passing = matches!(why, Refusal::NotFound | Refusal::Stale | Refusal::Terminal);
+        let passing = match why {
+            Refusal::NotFound | Refusal::Stale | Refusal::StaleToken | Refusal::Terminal => true,
+            Refusal::IdConflict
+            | Refusal::Running
+            | Refusal::UnknownInstance
+            | Refusal::Full
+            | Refusal::Malformed => false,
+        };
         if origin.is_planning() && !passing {
             self.hold_until = Some(now.mono + HOLD);
         }

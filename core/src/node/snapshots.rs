@@ -216,6 +216,7 @@ impl Node {
         };
         let replaced = core::mem::replace(&mut self.state, *state);
         self.snapshots.replaced = Some(Box::new(replaced));
+        self.snapshots.saved = None;
         self.snapshots.applied = (meta.index, meta.term);
         self.snapshots.size = received.bytes;
         out.push(Effect::Note(Note::SnapshotInstalled { index }));
