@@ -1,25 +1,27 @@
 //! All attempts that the worker holds: running, or ended and not acknowledged.
 //!
-//! Knows nothing of connections. What leaves at the end of a turn gathers here.
+//! Knows nothing of connections. What leaves at the end of a turn is `outgoing`.
+
+mod outgoing;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::attempt::{Ended, Fence, Running, outcome_of};
-use super::config::{EARLY_STOPS_MAX, REPORT_BYTES_PER_FRAME, REPORTS_PER_FRAME, SEEN_RANGES_MAX};
-use super::frame::{Assignment, Report, WorkerFrame};
-use super::io::{Effect, Ending, Note, Signal};
-use super::tokens::SeenTokens;
 use crate::id::Token;
 use crate::limits;
 use crate::machine::Outbox;
 use crate::spec::{AttemptOutcome, StopWhy};
 use crate::time::{Instant, Now, Timestamp};
+use crate::worker::attempt::{Ended, Fence, Running, outcome_of};
+use crate::worker::config::{EARLY_STOPS_MAX, SEEN_RANGES_MAX};
+use crate::worker::frame::{Assignment, WorkerFrame};
+use crate::worker::io::{Effect, Ending, Note, Signal};
+use crate::worker::tokens::SeenTokens;
 
 /// The attempts of a worker.
 #[derive(Debug)]
-pub(super) struct Attempts {
+pub(in crate::worker) struct Attempts {
     slots: usize,
     fence: Fence,
     held: BTreeMap<Token, Held>,
@@ -47,17 +49,17 @@ enum Held {
 
 /// What an assignment meets on arrival.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Arrival {
+pub(in crate::worker) struct Arrival {
     /// Its lease counts from here.
-    pub(super) lease_from: Instant,
+    pub(in crate::worker) lease_from: Instant,
     /// The first heartbeat that will name it.
-    pub(super) named_from: u64,
+    pub(in crate::worker) named_from: u64,
     /// The worker takes nothing new.
-    pub(super) draining: bool,
+    pub(in crate::worker) draining: bool,
 }
 
 impl Attempts {
-    pub(super) fn new(slots: u32) -> Self {
+    pub(in crate::worker) fn new(slots: u32) -> Self {
         Self {
             slots: slots as usize,
             fence: Fence { term: limits::FENCE_TERM, kill: limits::FENCE_KILL },
@@ -74,32 +76,32 @@ impl Attempts {
     }
 
     /// Every token that is held, ascending.
-    pub(super) fn tokens(&self) -> Vec<Token> {
+    pub(in crate::worker) fn tokens(&self) -> Vec<Token> {
         self.held.keys().copied().collect()
     }
 
     /// How many attempts are held.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::worker) fn len(&self) -> usize {
         self.held.len()
     }
 
     /// How many handlers run.
-    pub(super) const fn running(&self) -> usize {
+    pub(in crate::worker) const fn running(&self) -> usize {
         self.running
     }
 
     /// When time alone asks for something next.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    pub(in crate::worker) fn next_due(&self) -> Option<Instant> {
         self.due.first().map(|&(at, _)| at)
     }
 
     /// Some reader lacks something.
-    pub(super) fn is_owing(&self) -> bool {
+    pub(in crate::worker) fn is_owing(&self) -> bool {
         !self.owing.is_empty()
     }
 
     /// Starts an assignment, or hands it back.
-    pub(super) fn open(
+    pub(in crate::worker) fn open(
         &mut self,
         now: Now,
         assignment: Assignment,
@@ -138,7 +140,7 @@ impl Attempts {
     }
 
     /// The handler of `token` has started.
-    pub(super) fn started(&mut self, now: Timestamp, token: Token) {
+    pub(in crate::worker) fn started(&mut self, now: Timestamp, token: Token) {
         if let Some(Held::Running(running)) = self.held.get_mut(&token)
             && running.started_at.is_none()
         {
@@ -148,7 +150,7 @@ impl Attempts {
     }
 
     /// The handler of `token` wrote something.
-    pub(super) fn output(&mut self, token: Token, data: &[u8]) {
+    pub(in crate::worker) fn output(&mut self, token: Token, data: &[u8]) {
         if let Some(Held::Running(running)) = self.held.get_mut(&token) {
             running.live.write(data);
             if running.live.is_owing() {
@@ -158,7 +160,7 @@ impl Attempts {
     }
 
     /// The handler of `token` has ended.
-    pub(super) fn ended(&mut self, now: Timestamp, token: Token, ending: Ending) {
+    pub(in crate::worker) fn ended(&mut self, now: Timestamp, token: Token, ending: Ending) {
         let Some(held) = self.held.get_mut(&token) else { return };
         let Held::Running(running) = held else { return };
         if let Some(at) = running.due(self.fence) {
@@ -175,7 +177,7 @@ impl Attempts {
                     end: false,
                 });
             }
-            self.last_pieces.push(end_of_output(token, written));
+            self.last_pieces.push(outgoing::end_of_output(token, written));
         }
         *held = Held::Ended(Box::new(Ended { report, named_from, sent: false, written }));
         self.running -= 1;
@@ -184,7 +186,7 @@ impl Attempts {
     }
 
     /// The leader wants `token` stopped.
-    pub(super) fn stop(
+    pub(in crate::worker) fn stop(
         &mut self,
         now: Instant,
         token: Token,
@@ -202,7 +204,7 @@ impl Attempts {
     }
 
     /// Every running attempt is to end with `outcome`, at the latest at `kill_at`.
-    pub(super) fn stop_all(
+    pub(in crate::worker) fn stop_all(
         &mut self,
         outcome: AttemptOutcome,
         kill_at: Instant,
@@ -214,7 +216,7 @@ impl Attempts {
     }
 
     /// Does what time asks for by `now`.
-    pub(super) fn expire(&mut self, now: Instant, out: &mut Outbox<Effect>) {
+    pub(in crate::worker) fn expire(&mut self, now: Instant, out: &mut Outbox<Effect>) {
         while let Some(&(at, token)) = self.due.first() {
             if at > now {
                 return;
@@ -233,7 +235,7 @@ impl Attempts {
 
     /// A confirmed leader answered what was sent at `sent`: of the attempts named there (those
     /// with `named_from` ≤ `seq`) it extends some; the others are not this worker's any more.
-    pub(super) fn extend(
+    pub(in crate::worker) fn extend(
         &mut self,
         now: Instant,
         sent: Instant,
@@ -265,7 +267,7 @@ impl Attempts {
     }
 
     /// A session stands: leases last as it says, and everything is told anew.
-    pub(super) fn joined(&mut self, fence: Fence) {
+    pub(in crate::worker) fn joined(&mut self, fence: Fence) {
         self.fence = fence;
         self.started.clear();
         self.ended.clear();
@@ -284,7 +286,7 @@ impl Attempts {
     }
 
     /// The session ended, and with it every reader.
-    pub(super) fn parted(&mut self) {
+    pub(in crate::worker) fn parted(&mut self) {
         self.last_pieces.clear();
         self.owing.clear();
         for held in self.held.values_mut() {
@@ -295,7 +297,7 @@ impl Attempts {
     }
 
     /// Reports that were sent and lie in these ranges are done with.
-    pub(super) fn acknowledged(&mut self, ranges: &[(Token, Token)]) {
+    pub(in crate::worker) fn acknowledged(&mut self, ranges: &[(Token, Token)]) {
         for &(first, last) in ranges {
             if first > last {
                 continue;
@@ -309,93 +311,6 @@ impl Attempts {
             for token in done {
                 self.held.remove(&token);
             }
-        }
-    }
-
-    /// Someone reads the live output of `token` from `offset` on.
-    pub(super) fn follow(&mut self, token: Token, offset: u64) {
-        match self.held.get_mut(&token) {
-            Some(Held::Running(running)) => {
-                running.live.follow(offset);
-                if running.live.is_owing() {
-                    self.owing.insert(token);
-                }
-            }
-            Some(Held::Ended(ended)) => {
-                let tail = &ended.report.tail;
-                let begin = ended.written - tail.len() as u64;
-                let from = offset.clamp(begin, ended.written);
-                let skip = usize::try_from(from - begin).unwrap_or(usize::MAX).min(tail.len());
-                self.last_pieces.push(WorkerFrame::Output {
-                    token,
-                    offset: from,
-                    data: tail.slice(skip..),
-                    end: true,
-                });
-            }
-            None => self.last_pieces.push(end_of_output(token, offset)),
-        }
-    }
-
-    /// Nobody reads the live output of `token`.
-    pub(super) fn unfollow(&mut self, token: Token) {
-        self.owing.remove(&token);
-        if let Some(Held::Running(running)) = self.held.get_mut(&token) {
-            running.live.unfollow();
-        }
-    }
-
-    /// Handlers that have started and still run, to be announced.
-    pub(super) fn take_started(&mut self) -> Option<WorkerFrame> {
-        let list: Vec<_> = self
-            .started
-            .drain(..)
-            .filter_map(|token| match self.held.get(&token)? {
-                Held::Running(running) => Some((token, running.started_at?)),
-                Held::Ended(_) => None,
-            })
-            .collect();
-        (!list.is_empty()).then_some(WorkerFrame::Started(list))
-    }
-
-    /// Output for readers: what ended attempts owe, and with `running` a piece of each other.
-    pub(super) fn take_output(&mut self, running: bool, mut send: impl FnMut(WorkerFrame)) {
-        self.last_pieces.drain(..).for_each(&mut send);
-        if !running {
-            return;
-        }
-        let held = &mut self.held;
-        self.owing.retain(|&token| {
-            let Some(Held::Running(running)) = held.get_mut(&token) else { return false };
-            if let Some(piece) = running.live.next_piece() {
-                let (offset, data) = (piece.offset, piece.data);
-                send(WorkerFrame::Output { token, offset, data, end: false });
-            }
-            running.live.is_owing()
-        });
-    }
-
-    /// Reports that were not sent in this session, in frames of bounded size.
-    pub(super) fn take_reports(&mut self, mut send: impl FnMut(WorkerFrame)) {
-        let (mut frame, mut bytes) = (Vec::new(), 0);
-        for token in self.ended.drain(..) {
-            let Some(Held::Ended(ended)) = self.held.get_mut(&token) else { continue };
-            if ended.sent {
-                continue;
-            }
-            ended.sent = true;
-            let size = size_of_report(&ended.report);
-            if frame.len() >= REPORTS_PER_FRAME
-                || (bytes + size > REPORT_BYTES_PER_FRAME && !frame.is_empty())
-            {
-                send(WorkerFrame::Reports(core::mem::take(&mut frame)));
-                bytes = 0;
-            }
-            bytes += size;
-            frame.push(ended.report.clone());
-        }
-        if !frame.is_empty() {
-            send(WorkerFrame::Reports(frame));
         }
     }
 
@@ -424,12 +339,4 @@ impl Attempts {
             }
         }
     }
-}
-
-const fn end_of_output(token: Token, offset: u64) -> WorkerFrame {
-    WorkerFrame::Output { token, offset, data: bytes::Bytes::new(), end: true }
-}
-
-fn size_of_report(report: &Report) -> usize {
-    64 + report.output.len() + report.error.len() + report.tail.len()
 }
