@@ -3,6 +3,8 @@
 //! A line is a command; the lines `-> …` below it say what was seen until everything was quiet
 //! again. `UPDATE_TRANSCRIPTS=1 cargo test -p dtask-core --test transcripts` writes what is seen.
 
+#[path = "transcripts/chance.rs"]
+mod chance;
 #[path = "transcripts/lines.rs"]
 mod lines;
 #[path = "transcripts/script.rs"]
@@ -42,6 +44,14 @@ fn an_idle_cluster_writes_nothing_and_sleeps_between_ticks() {
     assert_eq!(world.persists, persists);
     // Three nodes, a tick every 50 ms each.
     assert!(world.wakes - wakes <= 3 * 60 * 20, "{} wakes", world.wakes - wakes);
+}
+
+#[test]
+fn whatever_happens_every_accepted_task_ends_once_all_is_well() {
+    let seeds = std::env::var("SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
+    for seed in 0..seeds {
+        chance::play(seed);
+    }
 }
 
 macro_rules! dialogues {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dtask_core::id::{InstanceId, NodeId, SessionId, Ticket, Token};
 use dtask_core::node::{Note, Request};
+use dtask_core::rng::Rng;
 use dtask_core::spec::{
     AttemptOutcome, Backoff, DstFold, DstGap, Misfire, NewTask, Overlap, Profile, Recurrence,
     Retry, Rule, Schedule,
@@ -36,8 +37,9 @@ pub(crate) fn play(text: &str) -> String {
     out
 }
 
+/// A dialogue under way.
 #[derive(Default)]
-struct Script {
+pub(crate) struct Script {
     world: Option<World>,
     began: Timestamp,
     workers: BTreeMap<String, Worker>,
@@ -114,7 +116,8 @@ impl Script {
         self.world.as_mut().expect("the first command is `cluster`")
     }
 
-    fn command(&mut self, line: &str) {
+    /// Does what a line says.
+    pub(crate) fn command(&mut self, line: &str) {
         let line = self.name_nodes(line);
         let words = Words::new(&line);
         let node = |place: usize| NodeId(words.plain(place).parse().expect("a node"));
@@ -386,6 +389,39 @@ impl Script {
             tail: words.pair("tail").unwrap_or_default().as_bytes().to_vec().into(),
         };
         self.frame(words.plain(1), WorkerFrame::Reports(vec![report]));
+    }
+
+    /// What was seen since the last call.
+    pub(crate) fn take_lines(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.lines)
+    }
+
+    /// Equal indexes mean equal digests (S6), and each state is consistent in itself.
+    pub(crate) fn check_states(&mut self) {
+        let nodes = self.world().nodes();
+        for node in &nodes {
+            node.state().audit().expect("a state that adds up");
+            let digest = (node.state().applied_index(), node.state().digest());
+            let first = nodes[0].state();
+            assert_eq!((first.applied_index(), first.digest()), digest);
+        }
+    }
+
+    /// Workers that lost their connection find the leader again; some of their attempts end well.
+    pub(crate) fn serve_workers(&mut self, rng: &mut Rng) {
+        for name in self.workers.keys().cloned().collect::<Vec<_>>() {
+            let session = self.worker(&name).session;
+            let leader = self.world().leader();
+            if !self.world().is_connected(session) && leader.is_some() {
+                self.rejoin(&name, leader);
+                self.look();
+            }
+            for token in self.worker(&name).tokens.clone() {
+                if rng.chance(1, 3) {
+                    self.command(&format!("report {name} {token} ok"));
+                }
+            }
+        }
     }
 
     /// Writes down what was seen.

@@ -192,6 +192,17 @@ impl World {
         self.settle();
     }
 
+    /// The nodes that are up.
+    pub(crate) fn nodes(&self) -> Vec<&Node> {
+        let members = self.members.values();
+        members.filter_map(|member| Some(member.driver.as_ref()?.machine())).collect()
+    }
+
+    /// Whether a worker's connection stands.
+    pub(crate) fn is_connected(&self, session: SessionId) -> bool {
+        self.sessions.contains_key(&session)
+    }
+
     /// A worker's connection breaks.
     pub(crate) fn hang_up(&mut self, session: SessionId) {
         if let Some(node) = self.sessions.remove(&session) {
