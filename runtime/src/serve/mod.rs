@@ -5,9 +5,13 @@
 
 pub mod calls;
 pub mod clock;
+pub mod host;
 pub mod inbox;
 pub mod metrics;
 pub mod net;
+pub mod peers;
 pub mod ports;
 pub mod services;
 pub mod status;
+#[cfg(all(test, not(madsim)))]
+mod tests;

@@ -48,6 +48,20 @@ pub trait History: Send + 'static {
     fn close(&mut self);
 }
 
+impl<H: History + ?Sized> History for Box<H> {
+    fn open(&mut self, cluster: ClusterId) {
+        (**self).open(cluster);
+    }
+
+    fn store(&mut self, batch: Box<HistoryBatch>) {
+        (**self).store(batch);
+    }
+
+    fn close(&mut self) {
+        (**self).close();
+    }
+}
+
 /// The history database cannot be read at the moment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the history database cannot be read: {0}")]

@@ -1,0 +1,3 @@
+//! The host on a machine of the tests' own; whole clusters in one process over loopback.
+
+mod host;
