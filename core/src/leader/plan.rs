@@ -281,7 +281,8 @@ impl Leader {
     fn start(&mut self, task: &NewTask, at: Timestamp) -> (Start, TaskStatus, Option<Timestamp>) {
         match &task.schedule {
             Schedule::Now => (Start::Ready, TaskStatus::Ready, None),
-            Schedule::At(due) if *due <= at => (Start::Ready, TaskStatus::Ready, None),
+            // The moment stays part of the spec when it has passed: a repeat is the same task.
+            Schedule::At(due) if *due <= at => (Start::At(*due), TaskStatus::Ready, None),
             Schedule::At(due) => (Start::At(*due), TaskStatus::Waiting, Some(*due)),
             Schedule::Recurring(recurrence) => {
                 let next = self.firing.first(recurrence, at);
