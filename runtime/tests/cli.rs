@@ -222,3 +222,34 @@ fn a_wrong_value_in_the_file_is_blamed_on_the_file() {
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("xml") && said.contains("dtask.toml:2"), "{said}");
 }
+
+#[test]
+fn a_worker_says_what_its_options_lack() {
+    refused(&["work"], 2, &["--handler TYPE=COMMAND", "--allow-exec"]);
+    refused(&["work", "--handler", "resize"], 2, &["--handler", "resize", "TYPE=COMMAND"]);
+    refused(&["work", "--allow-exec", "--label", "x"], 2, &["--label", "K=V"]);
+    refused(&["work", "--allow-exec", "--slots", "0"], 2, &["--slots"]);
+    refused(&["work", "--allow-exec", "--drain-timeout", "5"], 2, &["drain_timeout"]);
+    refused(&["work", "--allow-exec", "--log", "=="], 2, &["--log"]);
+}
+
+#[test]
+fn a_worker_that_finds_no_cluster_still_stops_when_asked() {
+    let mut child = dtask(folder().path(), &["work", "--allow-exec", "--server", "127.0.0.1:1"])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    // Until it catches the signal, the signal kills it.
+    let status = format!("/proc/{}/status", child.id());
+    let catches_term = || {
+        let text = std::fs::read_to_string(&status).expect("the process lives");
+        let mask = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask");
+        u64::from_str_radix(mask.trim(), 16).expect("hexadecimal") & (1 << 14) != 0
+    };
+    while !catches_term() {
+        std::thread::yield_now();
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it lives");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::out::Format;
-use super::{admin, bench, cron, process, run, submit, task};
+use super::{admin, bench, cron, process, run, submit, task, work};
 
 /// A distributed task scheduler: run this now, at nine, or every weekday at 02:30 in Paris, on
 /// one of your workers, through crashes and deployments.
@@ -72,7 +72,7 @@ pub(crate) enum Command {
     /// Run one scheduler node
     Serve(process::ServeArgs),
     /// Run a worker
-    Work(process::WorkArgs),
+    Work(work::WorkArgs),
     /// Run a command on a worker: stream its output, exit with its exit code
     Run(run::RunArgs),
     /// Submit a task and print its id

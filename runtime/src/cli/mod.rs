@@ -9,15 +9,18 @@ mod bench;
 mod calls;
 mod cron;
 mod fail;
+mod log;
 mod logs;
 mod out;
 mod process;
 mod run;
+mod signals;
 mod submit;
 mod tables;
 mod task;
 mod usage;
 mod wait;
+mod work;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -79,7 +82,7 @@ fn run(words: &[OsString]) -> Result<(), Failure> {
     let out = Out::new(line.shared.output);
     match line.command {
         Command::Serve(args) => process::serve(&args),
-        Command::Work(args) => process::work(&args, &line.shared.server),
+        Command::Work(args) => args.run(&line.shared.server),
         Command::Dev(args) => process::dev(&args),
         Command::Config(ConfigCommand::Print) => {
             let settings = config::settings(&command, &file, &matches);

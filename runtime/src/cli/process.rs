@@ -86,47 +86,6 @@ pub(crate) struct ServeArgs {
     pub insecure: bool,
 }
 
-/// `dtask work`
-#[derive(Args, Clone, Debug)]
-#[command(
-    after_help = "Examples:\n  dtask work --allow-exec\n  dtask work --server 127.0.0.1:7101,127.0.0.1:7102 --handler resize=./resize.sh --slots 4"
-)]
-pub(crate) struct WorkArgs {
-    /// The name that executions show; the host's name by default
-    #[arg(long, env = "DTASK_NAME", value_name = "NAME")]
-    pub name: Option<String>,
-    /// How many attempts run at once
-    #[arg(
-        long,
-        env = "DTASK_SLOTS",
-        value_name = "N",
-        default_value_t = 16,
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(dtask_core::limits::WORKER_SLOTS_MAX))
-    )]
-    pub slots: u32,
-    /// A label, for people
-    #[arg(long, env = "DTASK_LABEL", value_name = "K=V", value_delimiter = ',')]
-    pub label: Vec<String>,
-    /// A queue to serve; all queues when none is named
-    #[arg(long, env = "DTASK_QUEUE", value_name = "QUEUE", value_delimiter = ',')]
-    pub queue: Vec<String>,
-    /// A type to run, and the command that runs it: payload on stdin, result on stdout
-    #[arg(long, env = "DTASK_HANDLER", value_name = "TYPE=COMMAND")]
-    pub handler: Vec<String>,
-    /// Run any command line that a task of type exec names
-    #[arg(long, env = "DTASK_ALLOW_EXEC", value_parser = clap::builder::BoolishValueParser::new())]
-    pub allow_exec: bool,
-    /// A variable of this environment that handlers see
-    #[arg(long, env = "DTASK_PASS_ENV", value_name = "NAME", value_delimiter = ',')]
-    pub pass_env: Vec<String>,
-    /// How long running attempts may take to finish at SIGTERM before they are handed back
-    #[arg(long, env = "DTASK_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s")]
-    pub drain_timeout: String,
-    /// A type that ends at once, in this process (for `dtask bench`)
-    #[arg(long, value_name = "TYPE", hide = true)]
-    pub noop: Option<String>,
-}
-
 /// Refuses an address that is none, or that is open to others without `--insecure`.
 ///
 /// # Errors
@@ -156,14 +115,6 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
     check_listen("--grpc", &args.grpc, args.insecure)?;
     check_listen("--http", &args.http, args.insecure)?;
     Err(missing("serve"))
-}
-
-/// Runs a worker.
-///
-/// # Errors
-/// A handler without a command.
-pub(crate) fn work(_: &WorkArgs, _: &[String]) -> Result<(), Failure> {
-    Err(missing("work"))
 }
 
 /// Runs everything on this machine.
