@@ -457,3 +457,17 @@ async fn a_file_that_is_not_there_is_away_and_not_empty() {
     let away = reader.task("x").await.expect_err("no file");
     assert!(away.to_string().starts_with("the history database cannot be read"), "{away}");
 }
+
+#[tokio::test]
+async fn a_file_whose_writer_has_gone_is_read_and_goes_on_with_the_next() {
+    let mut db = Database::fresh().await;
+    db.writer.store(&db.lives(1, 3)).await.expect("stored");
+    db.writer.close().await;
+    let reader = db.reader();
+    assert_eq!(count(&reader).await, 3);
+    let error = db.writer.store(&db.lives(4, 5)).await.expect_err("closed");
+    assert!(matches!(error, WriteError::Away(_)), "{error}");
+    assert_eq!(db.writer.open(CLUSTER).await.expect("opens"), Cursor { through: 3, ..db.cursor });
+    db.writer.store(&db.lives(4, 5)).await.expect("stored");
+    assert_eq!(count(&reader).await, 5);
+}

@@ -221,3 +221,91 @@ fn execution_page(query: ExecutionQuery) -> QueryBuilder<Sqlite> {
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use dtask_core::id::RunNumber;
+    use dtask_core::node::TaskFilter;
+    use dtask_core::spec::AttemptOutcome;
+    use dtask_core::state::view::TaskStatus;
+    use dtask_core::time::Timestamp;
+    use sqlx::AssertSqlSafe;
+    use sqlx::sqlite::SqliteConnection;
+
+    use super::*;
+
+    /// How SQLite would find the rows, one step a line.
+    async fn plan(db: &mut SqliteConnection, query: QueryBuilder<Sqlite>) -> String {
+        let explain = format!("EXPLAIN QUERY PLAN {}", query.sql().as_str());
+        let steps = sqlx::query(AssertSqlSafe(explain)).fetch_all(db).await.expect("explains");
+        let lines: Vec<String> = steps.iter().map(|step| step.get("detail")).collect();
+        lines.join("\n")
+    }
+
+    async fn empty() -> SqliteConnection {
+        let mut db = <SqliteConnection as sqlx::Connection>::connect("sqlite::memory:")
+            .await
+            .expect("in memory");
+        sqlx::migrate!("../migrations/sqlite")
+            .run_direct(None, &mut db, false)
+            .await
+            .expect("migrates");
+        db
+    }
+
+    #[tokio::test]
+    async fn each_filter_of_tasks_has_its_index() {
+        let mut db = empty().await;
+        let text = || Some(Box::from("x"));
+        let filters = [
+            (TaskFilter::default(), "tasks_by_creation"),
+            (TaskFilter { kind: text(), ..Default::default() }, "tasks_by_type"),
+            (TaskFilter { queue: text(), ..Default::default() }, "tasks_by_queue"),
+            (TaskFilter { name: text(), ..Default::default() }, "tasks_by_name"),
+            (
+                TaskFilter { statuses: vec![TaskStatus::Failed], ..Default::default() },
+                "tasks_by_status",
+            ),
+            (
+                TaskFilter { created_after: Some(Timestamp::MAX), ..Default::default() },
+                "tasks_by_creation",
+            ),
+        ];
+        for (filter, index) in filters {
+            let after = Some((Timestamp::default(), "x".into()));
+            let query = TaskQuery { filter, newest_first: true, after, limit: 51 };
+            let plan = plan(&mut db, task_page(query)).await;
+            assert!(plan.contains(index), "{index} is not used:\n{plan}");
+            assert!(!plan.contains("SCAN"), "{plan}");
+        }
+    }
+
+    #[tokio::test]
+    async fn each_filter_of_executions_has_its_index() {
+        let mut db = empty().await;
+        let base = ExecutionQuery { limit: 51, ..Default::default() };
+        let queries = [
+            (ExecutionQuery { task_id: Some("x".into()), ..base.clone() }, "logs_by_task"),
+            (
+                ExecutionQuery { outcomes: vec![Some(AttemptOutcome::Failed)], ..base.clone() },
+                "logs_by_status",
+            ),
+            (ExecutionQuery { worker: Some("x".into()), ..base.clone() }, "logs_by_worker"),
+            (
+                ExecutionQuery {
+                    task_id: Some("x".into()),
+                    run: Some(RunNumber(1)),
+                    ..base.clone()
+                },
+                "logs_by_task",
+            ),
+            (ExecutionQuery { after: Some(Token(5)), ..base }, "PRIMARY KEY"),
+        ];
+        for (query, index) in queries {
+            let plan = plan(&mut db, execution_page(query)).await;
+            assert!(plan.contains(index), "{index} is not used:\n{plan}");
+            assert!(!plan.contains("SCAN"), "{plan}");
+            assert!(!plan.contains("TEMP B-TREE"), "rows come in order:\n{plan}");
+        }
+    }
+}
