@@ -59,10 +59,7 @@ impl State {
     /// The task with this id while it is in memory (finished ones until history has them); deleted
     /// ones are not found.
     pub fn find(&self, id: &str) -> Option<RecordRef> {
-        let hash = id_hash(self.key, id.as_bytes());
-        let slot = self.ids.find(hash, |&slot| {
-            self.slab.at(slot).is_some_and(|held| held.body.id_bytes() == id.as_bytes())
-        })?;
+        let slot = self.slot_of(id.as_bytes())?;
         let record = self.slab.at(slot)?;
         (!(record.is_done() && record.has(flag::DELETED))).then(|| record.named(slot))
     }
@@ -251,6 +248,13 @@ impl State {
     /// The epoch of the history database that is written; zero until one was (P9.2).
     pub const fn history_epoch(&self) -> u64 {
         self.meta.epoch
+    }
+
+    /// Where the task with this id is, deleted ones too.
+    pub(super) fn slot_of(&self, id: &[u8]) -> Option<u32> {
+        self.ids.find(id_hash(self.key, id), |&slot| {
+            self.slab.at(slot).is_some_and(|held| held.body.id_bytes() == id)
+        })
     }
 
     pub(super) fn record(&self, record: RecordRef) -> Option<&super::record::Record> {

@@ -1,6 +1,7 @@
 //! Tasks, runs and attempts as callers and history see them, and the batches of the outbox.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -290,7 +291,34 @@ impl State {
             }
             batch.through = number;
         }
+        self.add_tasks_ahead(&mut batch);
         Some(batch)
+    }
+
+    /// Rows of runs and attempts refer to their task's row. One whose task changed again beyond the
+    /// batch brings that row along: a row may be newer than the batch (S18), and comes again later.
+    fn add_tasks_ahead(&self, batch: &mut HistoryBatch) {
+        let mut present: BTreeSet<u64> = batch.tasks.iter().map(|row| row.view.serial).collect();
+        let runs = batch.runs.iter().map(|row| (&row.task_id, row.incarnation));
+        let attempts = batch.attempts.iter().map(|row| (&row.task_id, row.incarnation));
+        for (id, serial) in runs.chain(attempts) {
+            if !present.insert(serial) {
+                continue;
+            }
+            let record =
+                self.slot_of(id.as_bytes()).and_then(|slot| Some((slot, self.slab.at(slot)?)));
+            let Some((slot, record)) = record.filter(|(_, record)| record.serial == serial) else {
+                continue;
+            };
+            // At or below the batch's end its row is in this batch or in an earlier one.
+            if record.change <= batch.through {
+                continue;
+            }
+            if let Some(view) = self.task_view(record.named(slot)) {
+                let deleted = record.has(flag::DELETED);
+                batch.tasks.push(TaskRow { number: record.change, deleted, view });
+            }
+        }
     }
 
     /// Adds the row that a change number stands for; false when it was overtaken.

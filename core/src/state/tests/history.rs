@@ -56,6 +56,20 @@ fn a_row_that_is_written_again_still_says_why_its_run_failed() {
 }
 
 #[test]
+fn an_attempt_never_comes_before_its_task() {
+    let mut rig = Rig::new();
+    let task = rig.submit("a");
+    let token = rig.start(task, 1);
+    rig.end(token, AttemptOutcome::Lost);
+    let through = rig.state.changes();
+    rig.pass(10);
+    let early = rig.state.history_batch(0, 1).expect("there are changes");
+    assert!(early.through <= through && early.attempts.len() == 1, "{early:?}");
+    assert_eq!(early.tasks[0].view.status, TaskStatus::Ready);
+    assert!(early.tasks[0].number > early.through);
+}
+
+#[test]
 fn a_number_of_the_same_entry_is_not_stored_yet() {
     let mut rig = Rig::new();
     let through = rig.state.changes() + 1;
@@ -163,6 +177,42 @@ fn a_snapshot_comes_back_as_it_was() {
         assert_eq!(loaded.changes(), rig.state.changes());
         let batch = |state: &State| state.history_batch(state.stored(), 1_000);
         assert_eq!(batch(&loaded), batch(&rig.state));
+    }
+}
+
+#[test]
+fn a_walk_stays_at_its_index_while_everything_changes() {
+    for steps_before in [0, 3, 12, 22, 24, 25] {
+        let mut rig = varied();
+        rig.store_all();
+        let digest = rig.state.digest();
+        rig.state.begin_snapshot();
+        let mut stream = Vec::new();
+        for _ in 0..steps_before {
+            stream.extend_from_slice(&rig.state.step_snapshot(1).expect("it walks").data);
+        }
+        // The ended id expires, finished tasks go, slots and profiles are used again.
+        rig.pass(3_600);
+        for n in 0..20 {
+            if let Some(task) = rig.state.find(&alloc::format!("t{n}")) {
+                rig.one(Command::Cancel { target: task });
+            }
+        }
+        rig.store_all();
+        for n in 20..50 {
+            let id = alloc::format!("t{n}");
+            rig.run_with(&super::profile(n), &[Command::Create(create(&id))]);
+        }
+        loop {
+            let step = rig.state.step_snapshot(1_000).expect("the walk agrees");
+            stream.extend_from_slice(&step.data);
+            if step.done {
+                break;
+            }
+        }
+        let loaded = load(&stream, 512).expect("it is whole");
+        loaded.audit().expect("it is consistent");
+        assert_eq!(loaded.digest(), digest, "after {steps_before} steps");
     }
 }
 
