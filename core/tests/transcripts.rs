@@ -80,6 +80,7 @@ macro_rules! dialogues {
 
 dialogues!(
     a_task_runs_from_submit_to_result,
+    attempt_sent_again_has_a_full_lease,
     cancel_while_running,
     cron_fire_by_a_new_leader,
     drain_hands_back,

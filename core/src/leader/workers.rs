@@ -216,6 +216,9 @@ impl Leader {
             .collect();
         for (token, target, sent) in own {
             if !held.contains(&token) && sent + grace <= now {
+                // Upholds S11: the worker counts its fence from the question that this answers,
+                // so the lease lasts as long from here (P7.3).
+                self.leases.extend(now, token, instance);
                 self.send_attempt(now, state, token, target);
             }
             self.resend_signs(token, grace == Duration::ZERO, state);

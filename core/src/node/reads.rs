@@ -132,8 +132,9 @@ impl Reads {
 
     /// When to call [`Reads::impatient`] next.
     pub(super) fn next(&self) -> Option<Instant> {
+        // Older rounds hold older questions, and each keeps their order.
         let all = self.rounds.values().flatten().chain(&self.fresh);
-        let callers = all.filter(|asking| matches!(asking.question, Question::Ask(..)));
-        callers.map(|asking| asking.since + PATIENCE).min()
+        let mut callers = all.filter(|asking| matches!(asking.question, Question::Ask(..)));
+        callers.next().map(|asking| asking.since + PATIENCE)
     }
 }

@@ -149,6 +149,11 @@ impl Script {
             "silent" => self.worker(words.plain(1)).alive = false,
             "report" => self.report(&words),
             "drain" => self.frame(words.plain(1), WorkerFrame::Draining),
+            "forget" => {
+                // As if the frame that opened it had never arrived.
+                let token = Token(words.plain(2).parse().expect("a token"));
+                self.worker(words.plain(1)).tokens.retain(|held| *held != token);
+            }
             "leave" => {
                 let session = self.worker(words.plain(1)).session;
                 self.world().hang_up(session);
