@@ -103,3 +103,10 @@ impl Control for FunctionControl {
         }
     }
 }
+
+impl Drop for FunctionControl {
+    /// The attempt has ended, or the worker has.
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -3,6 +3,7 @@
 mod drain;
 mod leases;
 mod output;
+mod random;
 mod results;
 mod session;
 mod stops;
