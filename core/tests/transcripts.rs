@@ -9,6 +9,8 @@ mod chance;
 mod lines;
 #[path = "transcripts/script.rs"]
 mod script;
+#[path = "transcripts/words.rs"]
+mod words;
 #[path = "transcripts/world.rs"]
 mod world;
 

@@ -7,14 +7,12 @@ use std::time::Duration;
 use dtask_core::id::{InstanceId, NodeId, SessionId, Ticket, Token};
 use dtask_core::node::{Note, Request};
 use dtask_core::rng::Rng;
-use dtask_core::spec::{
-    AttemptOutcome, Backoff, DstFold, DstGap, Misfire, NewTask, Overlap, Profile, Recurrence,
-    Retry, Rule, Schedule,
-};
+use dtask_core::spec::AttemptOutcome;
 use dtask_core::time::Timestamp;
 use dtask_core::worker::{Hello, LeaderFrame, Report, WorkerFrame};
 
 use super::lines::{self, when};
+use super::words::{Words, span};
 use super::world::{Seen, World};
 
 /// Plays a dialogue: its text with what is seen below each command.
@@ -59,56 +57,6 @@ struct Worker {
     /// Renews by itself, every three seconds, and says nothing of it.
     alive: bool,
     next_beat: Duration,
-}
-
-/// A command's words: `name`, plain words, `key=value`.
-struct Words<'a> {
-    plain: Vec<&'a str>,
-    pairs: BTreeMap<&'a str, &'a str>,
-}
-
-impl<'a> Words<'a> {
-    fn new(line: &'a str) -> Self {
-        let mut words = Self { plain: Vec::new(), pairs: BTreeMap::new() };
-        for word in line.split_whitespace() {
-            match word.split_once('=') {
-                Some((key, value)) => {
-                    words.pairs.insert(key, value);
-                }
-                None => words.plain.push(word),
-            }
-        }
-        words
-    }
-
-    fn plain(&self, place: usize) -> &'a str {
-        self.plain.get(place).unwrap_or_else(|| panic!("word {place} is missing"))
-    }
-
-    fn pair(&self, key: &str) -> Option<&'a str> {
-        self.pairs.get(key).copied()
-    }
-
-    fn number(&self, key: &str) -> Option<u64> {
-        self.pair(key).map(|text| text.parse().expect("a number"))
-    }
-
-    fn millis(&self, key: &str) -> Option<u64> {
-        self.pair(key).map(|text| span(text).as_millis() as u64)
-    }
-}
-
-/// `250ms`, `10s`, `5m`, `2h`.
-fn span(text: &str) -> Duration {
-    let split = text.find(|c: char| !c.is_ascii_digit()).expect("a unit");
-    let number: u64 = text[..split].parse().expect("a number");
-    match &text[split..] {
-        "ms" => Duration::from_millis(number),
-        "s" => Duration::from_secs(number),
-        "m" => Duration::from_secs(60 * number),
-        "h" => Duration::from_secs(3_600 * number),
-        unit => panic!("{unit} is no unit"),
-    }
 }
 
 impl Script {
@@ -239,56 +187,8 @@ impl Script {
     }
 
     fn submit(&mut self, words: &Words<'_>) {
-        let began = self.began;
-        let id = words.plain(1);
-        let recurring = |rule| {
-            Schedule::Recurring(Box::new(Recurrence {
-                rule,
-                misfire: match words.pair("misfire") {
-                    Some("skip") => Misfire::Skip,
-                    _ => Misfire::FireOnce,
-                },
-                catch_up_ms: words.millis("catch_up").unwrap_or(86_400_000),
-                overlap: match words.pair("overlap") {
-                    Some("allow") => Overlap::Allow,
-                    _ => Overlap::Skip,
-                },
-            }))
-        };
-        let schedule = if let Some(due) = words.millis("due") {
-            Schedule::At(began + Duration::from_millis(due))
-        } else if let Some(period_ms) = words.millis("every") {
-            recurring(Rule::Every { period_ms, start: None })
-        } else if let Some(expr) = words.pair("cron") {
-            recurring(Rule::Cron {
-                expr: expr.replace('_', " ").into(),
-                zone: words.pair("zone").unwrap_or("UTC").into(),
-                gap: DstGap::Auto,
-                fold: DstFold::Auto,
-            })
-        } else {
-            Schedule::Now
-        };
-        let task = NewTask {
-            id: id.into(),
-            name: "".into(),
-            payload: words.pair("payload").unwrap_or_default().as_bytes().to_vec().into(),
-            priority: words.number("priority").unwrap_or(5) as u8,
-            schedule,
-            profile: Profile {
-                kind: words.pair("type").unwrap_or("mail").into(),
-                queue: words.pair("queue").unwrap_or("default").into(),
-                retry: Retry {
-                    max_retries: words.number("retries").unwrap_or(3) as u16,
-                    backoff: Backoff::Fixed,
-                    backoff_base_ms: words.millis("backoff").unwrap_or(1_000),
-                    backoff_max_ms: 600_000,
-                    no_retry_exit: Vec::new(),
-                },
-                run_timeout_ms: words.millis("timeout").unwrap_or(86_400_000),
-            },
-        };
-        self.send(words, id.to_owned(), Request::Submit(vec![task]));
+        let task = words.task(self.began);
+        self.send(words, words.plain(1).to_owned(), Request::Submit(vec![task]));
     }
 
     fn ask(&mut self, words: &Words<'_>) {
