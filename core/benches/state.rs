@@ -1,16 +1,18 @@
 //! What a waiting task weighs, and what the steps of a task's life cost in `apply` alone.
 //!
 //! `cargo bench -p dtask-core --bench state` prints the weights first (bytes asked of the
-//! allocator, and the process's resident memory), then criterion's timings.
+//! allocator, and the process's resident memory), then criterion's timings. All times are CPU time of
+//! this process, so that other work on the machine changes them little; it is counted by the kernel's
+//! tick, so a single pause is known to a few milliseconds only.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use dtask_core::codec::flat::EntryBuilder;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use dtask_core::codec::flat::{EntryBuilder, EntryRef};
 use dtask_core::id::{InstanceId, Slot, Token};
 use dtask_core::limits::ENTRY_COMMANDS_MAX;
 use dtask_core::spec::{AttemptOutcome, Backoff, Profile, Retry};
@@ -173,6 +175,22 @@ fn resident() -> usize {
     kib.unwrap_or(0) * 1_024
 }
 
+/// CPU time that this process has used, by the scheduler's count.
+fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    let nanos = stat.split_whitespace().next().and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or(0))
+}
+
+/// The CPU time of `iterations` calls.
+fn timed(iterations: u64, mut call: impl FnMut()) -> Duration {
+    let begun = cpu();
+    for _ in 0..iterations {
+        call();
+    }
+    cpu() - begun
+}
+
 fn weigh() {
     let kinds: [(&str, fn(u64) -> Start, bool); 3] = [
         ("waiting, stored", later, true),
@@ -203,37 +221,37 @@ fn pauses() {
     let mut worst = Duration::ZERO;
     for _ in 0..TASKS / ENTRY_COMMANDS_MAX {
         let entry = bench.creates(ENTRY_COMMANDS_MAX, later);
-        let begun = Instant::now();
+        let begun = cpu();
         bench.apply(&entry);
-        worst = worst.max(begun.elapsed());
+        worst = worst.max(cpu() - begun);
     }
     println!("longest entry of 1,000 submits up to {TASKS} tasks: {worst:?}");
-    let (mut worst, mut stream, begun) = (Duration::ZERO, Vec::new(), Instant::now());
+    let (mut worst, mut stream, begun) = (Duration::ZERO, Vec::new(), cpu());
     bench.state.begin_snapshot();
     loop {
-        let step_begun = Instant::now();
+        let step_begun = cpu();
         let step = bench.state.step_snapshot(256 << 10).expect("the walk agrees");
-        worst = worst.max(step_begun.elapsed());
+        worst = worst.max(cpu() - step_begun);
         stream.push(step.data);
         if step.done {
             break;
         }
     }
-    println!("snapshot walk: {:?} in all, longest step of 256 KiB {worst:?}", begun.elapsed());
-    let (mut loader, begun) = (Loader::new(), Instant::now());
+    println!("snapshot walk: {:?} in all, longest step of 256 KiB {worst:?}", cpu() - begun);
+    let (mut loader, begun) = (Loader::new(), cpu());
     for piece in &stream {
         loader.push(piece).expect("it is whole");
     }
-    let pushed = begun.elapsed();
+    let pushed = cpu() - begun;
     let loaded = loader.finish().expect("it is whole");
-    println!("snapshot load: {pushed:?} in pieces, {:?} to finish", begun.elapsed() - pushed);
+    println!("snapshot load: {pushed:?} in pieces, {:?} to finish", cpu() - begun - pushed);
     assert_eq!(loaded.digest(), bench.state.digest());
     let wake = entry(START.plus_micros(100_000_000_000), &[]);
-    let begun = Instant::now();
+    let begun = cpu();
     while bench.state.next_wake().is_some() {
         bench.apply(&wake);
     }
-    println!("waking {TASKS} tasks, 1,000 an entry: {:?}", begun.elapsed());
+    println!("waking {TASKS} tasks, 1,000 an entry: {:?}", cpu() - begun);
 }
 
 fn lives(criterion: &mut Criterion) {
@@ -243,7 +261,9 @@ fn lives(criterion: &mut Criterion) {
     for count in [1, 100, 1_000] {
         group.throughput(Throughput::Elements(count as u64));
         let mut bench = Bench::new();
-        group.bench_function(format!("{count} a time"), |b| b.iter(|| bench.live(count)));
+        group.bench_function(format!("{count} a time"), |b| {
+            b.iter_custom(|iterations| timed(iterations, || bench.live(count)))
+        });
     }
     group.finish();
 }
@@ -255,7 +275,7 @@ fn timers(criterion: &mut Criterion) {
     bench.store_all();
     group.throughput(Throughput::Elements(1_000));
     group.bench_function("submit 1,000 waiting, cancel and store them", |b| {
-        b.iter(|| {
+        let mut round = || {
             let entry = bench.creates(1_000, later);
             bench.apply(&entry);
             let mut cancels = EntryBuilder::new(1, START);
@@ -266,7 +286,8 @@ fn timers(criterion: &mut Criterion) {
             }
             bench.apply(&cancels.finish());
             bench.store_all();
-        });
+        };
+        b.iter_custom(|iterations| timed(iterations, &mut round));
     });
     group.finish();
 }
@@ -277,14 +298,12 @@ fn encoding(criterion: &mut Criterion) {
     let entry = bench.creates(1_000, |_| Start::Ready);
     group.throughput(Throughput::Elements(1_000));
     group.bench_function("read 1,000 creates", |b| {
-        b.iter_batched(
-            || entry.clone(),
-            |entry| {
-                let read = dtask_core::codec::flat::EntryRef::parse(&entry).expect("it is ours");
-                black_box(read.commands().filter(Result::is_ok).count())
-            },
-            BatchSize::SmallInput,
-        );
+        b.iter_custom(|iterations| {
+            timed(iterations, || {
+                let read = EntryRef::parse(black_box(&entry)).expect("it is ours");
+                black_box(read.commands().filter(Result::is_ok).count());
+            })
+        });
     });
     group.finish();
 }

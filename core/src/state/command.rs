@@ -1,7 +1,6 @@
 //! Decisions in the replicated log. Imperative; each names what it was planned on (P2.2).
 //!
-//! The byte layout is `codec/flat.rs`: frequent commands are flat little-endian frames read by a
-//! borrowing cursor; rare ones are prost blobs in the same frame.
+//! The byte layout is `codec/flat`: little-endian frames read by a borrowing cursor.
 
 use crate::id::{InstanceId, NodeId, RecordRef, Slot, Token};
 use crate::spec::{AttemptOutcome, Recurrence};
@@ -99,9 +98,10 @@ pub struct Create<'a> {
 /// When the first run of a new task is due, as the leader computed it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Start {
-    /// Ready at once.
+    /// Ready at once: its owner named no time.
     Ready,
-    /// A one-shot that waits until this moment.
+    /// A one-shot that waits until this moment; one in the past is ready at once. The moment is
+    /// part of the spec, so a repeat must carry it also when it has passed (P8.2).
     At(Timestamp),
     /// A recurring task and its first fire time.
     Recurring {

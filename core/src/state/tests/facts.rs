@@ -406,3 +406,40 @@ fn commands_on_nothing_are_refused() {
     let unknown = Command::Create(Create { profile: 9, ..create("a") });
     assert_eq!(rig.one(unknown), Applied::Refused(Refusal::Malformed));
 }
+
+#[test]
+fn ten_thousand_timers_wake_in_order_and_cancelled_ones_never() {
+    let mut rig = Rig::new();
+    let mut draw = crate::rng::Rng::new(4);
+    let mut tasks = alloc::vec::Vec::new();
+    for first in (0..10_000).step_by(1_000) {
+        let ids: alloc::vec::Vec<_> =
+            (first..first + 1_000).map(|n| alloc::format!("{n}")).collect();
+        let commands: alloc::vec::Vec<_> = ids
+            .iter()
+            .map(|id| {
+                let due = Timestamp::from_seconds(2_000 + draw.below(500) as i64);
+                Command::Create(Create { start: Start::At(due), ..create(id) })
+            })
+            .collect();
+        tasks.extend(rig.run(&commands).into_iter().map(created));
+    }
+    let cancels = |at: usize| Command::Cancel { target: tasks[at] };
+    for part in (0..10_000).step_by(3).collect::<alloc::vec::Vec<_>>().chunks(1_000) {
+        let cancels: alloc::vec::Vec<_> = part.iter().map(|&at| cancels(at)).collect();
+        rig.run(&cancels);
+    }
+    let due = |rig: &Rig, task| {
+        let view = rig.state.task_view(task).expect("nothing was stored");
+        (view.at.expect("it has a time"), task.serial)
+    };
+    let mut woken = alloc::vec::Vec::new();
+    rig.pass(5_000);
+    while !rig.changes.readied.is_empty() {
+        woken.extend(rig.changes.readied.iter().map(|&task| due(&rig, task)));
+        rig.run(&[]);
+    }
+    assert_eq!(woken.len(), 10_000 - 3_334);
+    assert!(woken.is_sorted());
+    assert_eq!(rig.state.next_wake(), None);
+}
