@@ -95,13 +95,13 @@ impl Profiles {
         }
     }
 
-    /// Gives one reference back; true when it was the last and the number is free.
-    pub(super) fn release(&mut self, number: u32, classes: &mut Classes) -> bool {
-        let Some(place) = self.interned.get_mut(number as usize) else { return false };
-        let Some(held) = place else { return false };
+    /// Gives one reference back; with the last one the number becomes free.
+    pub(super) fn release(&mut self, number: u32, classes: &mut Classes) {
+        let Some(place) = self.interned.get_mut(number as usize) else { return };
+        let Some(held) = place else { return };
         held.refs -= 1;
         if held.refs > 0 {
-            return false;
+            return;
         }
         let (hash, class) = (held.hash as u64, held.class);
         *place = None;
@@ -110,7 +110,6 @@ impl Profiles {
         }
         self.free.push(number);
         classes.release(class);
-        true
     }
 
     /// References held, for the audit.

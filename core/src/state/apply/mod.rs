@@ -122,11 +122,7 @@ impl State {
     }
 
     pub(in crate::state) fn release_profile(&mut self, number: u32) {
-        if self.profiles.release(number, &mut self.classes)
-            && let Some(walk) = &mut self.walk
-        {
-            walk.profile_freed(number);
-        }
+        self.profiles.release(number, &mut self.classes);
     }
 
     /// The record that a command names, if it is that creation.

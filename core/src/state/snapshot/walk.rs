@@ -35,7 +35,9 @@ pub struct Walk {
     /// Ended ids below are done.
     ended: u64,
     ended_end: u64,
-    /// The stream's numbers of profiles that it has shown, by the state's.
+    /// The stream's numbers of profiles that it has shown, by the state's. A number may be freed
+    /// and reused meanwhile, but never come up again: a record that is older than the walk holds
+    /// its profile until it has been encoded, and younger ones are left out.
     profiles: BTreeMap<u32, u32>,
     next_profile: u32,
 }
@@ -137,11 +139,6 @@ impl Walk {
         if oldest == self.ended && oldest < self.ended_end {
             self.pass_ended(state);
         }
-    }
-
-    /// A profile's number became free in the state and may come to mean another profile.
-    pub(in crate::state) fn profile_freed(&mut self, number: u32) {
-        self.profiles.remove(&number);
     }
 
     fn record(&mut self, state: &State, slot: u32, record: &Record) {
