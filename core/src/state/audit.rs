@@ -88,7 +88,7 @@ impl State {
             into.tasks += 1;
             into.live += u64::from(!record.is_done());
             let hash = id_hash(self.key, record.body.id_bytes());
-            let indexed = self.ids.find(hash, |&held| held == slot);
+            let indexed = self.ids.find(hash, |held| held == slot);
             demand!(indexed == Some(slot), "S9: {name:?} is not in the id index");
             demand!(self.ended.find(hash).is_none(), "S9: {name:?} has ended before");
         }

@@ -63,7 +63,7 @@ impl EndedTable {
 
     pub(super) fn find(&self, id: u64) -> Option<Ended> {
         let mut found = None;
-        self.index.find(id, |&low| {
+        self.index.find(id, |low| {
             found = self.queue.at(self.widen(low)).filter(|ended| ended.id == id);
             found.is_some()
         });
@@ -74,10 +74,7 @@ impl EndedTable {
     pub(super) fn push(&mut self, ended: Ended) -> u64 {
         let number = self.queue.end();
         self.queue.push(ended);
-        let (queue, first) = (&self.queue, self.queue.first());
-        self.index.insert(ended.id, number as u32, |&low| {
-            queue.at(widen(first, low)).map_or(0, |ended| ended.id)
-        });
+        self.index.insert(ended.id, number as u32);
         number
     }
 

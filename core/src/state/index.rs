@@ -12,9 +12,16 @@ use super::facts::IndexKey;
 
 const SHARDS: usize = 1_024;
 
-/// The index. It stores numbers alone; callers compare and rehash through closures.
+/// The index. Each entry keeps half of its hash, so that a growing shard reads nothing else: with a
+/// million tasks the records and ids that it would have to visit are a cache miss each.
 pub(super) struct Index {
-    shards: Box<[HashTable<u32>]>,
+    shards: Box<[HashTable<Entry>]>,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    number: u32,
+    half: u32,
 }
 
 impl core::fmt::Debug for Index {
@@ -30,17 +37,23 @@ impl Default for Index {
 }
 
 impl Index {
-    pub(super) fn find(&self, hash: u64, same: impl FnMut(&u32) -> bool) -> Option<u32> {
-        self.shards[shard(hash)].find(hash, same).copied()
+    /// The number with this hash that `same` accepts; `same` decides, for hashes may be equal.
+    pub(super) fn find(&self, hash: u64, mut same: impl FnMut(u32) -> bool) -> Option<u32> {
+        let half = hash as u32;
+        let found = self.shards[shard(hash)]
+            .find(spread(half), |entry| entry.half == half && same(entry.number));
+        found.map(|entry| entry.number)
     }
 
-    /// Adds a number. `rehash` gives the hash of any number in the index.
-    pub(super) fn insert(&mut self, hash: u64, number: u32, rehash: impl Fn(&u32) -> u64) {
-        self.shards[shard(hash)].insert_unique(hash, number, rehash);
+    pub(super) fn insert(&mut self, hash: u64, number: u32) {
+        let half = hash as u32;
+        let entry = Entry { number, half };
+        self.shards[shard(hash)].insert_unique(spread(half), entry, |held| spread(held.half));
     }
 
     pub(super) fn remove(&mut self, hash: u64, number: u32) -> bool {
-        match self.shards[shard(hash)].find_entry(hash, |&held| held == number) {
+        let shard = &mut self.shards[shard(hash)];
+        match shard.find_entry(spread(hash as u32), |held| held.number == number) {
             Ok(entry) => {
                 entry.remove();
                 true
@@ -54,10 +67,16 @@ impl Index {
     }
 }
 
-/// The table uses the hash's low bits for the bucket and its top seven for the tag; a shard chosen
-/// from either would make every entry of a shard collide there. Bits 40–49 are neither.
+/// The shard comes from bits that the entry's half does not hold: within a shard the halves differ
+/// in all their bits, and none of them is wasted on the choice.
 const fn shard(hash: u64) -> usize {
     (hash >> 40) as usize % SHARDS
+}
+
+/// What the table is given: it takes the bucket from the low bits and a tag from the top seven, and
+/// a product with an odd constant (2^64 by the golden ratio) carries the half into both.
+const fn spread(half: u32) -> u64 {
+    (half as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// The keyed hash of an id: users choose ids, so an unkeyed hash would let them choose collisions.

@@ -252,7 +252,7 @@ impl State {
 
     /// Where the task with this id is, deleted ones too.
     pub(super) fn slot_of(&self, id: &[u8]) -> Option<u32> {
-        self.ids.find(id_hash(self.key, id), |&slot| {
+        self.ids.find(id_hash(self.key, id), |slot| {
             self.slab.at(slot).is_some_and(|held| held.body.id_bytes() == id)
         })
     }

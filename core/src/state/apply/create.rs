@@ -57,7 +57,7 @@ impl State {
         profile: u32,
         hash: u64,
     ) -> Option<Result<Applied, Refusal>> {
-        let same_id = |&slot: &u32| {
+        let same_id = |slot: u32| {
             self.slab.at(slot).is_some_and(|held| held.body.id_bytes() == create.id.as_bytes())
         };
         let (spec, live) = match self.ids.find(hash, same_id) {
@@ -99,10 +99,7 @@ impl State {
             priority: create.priority,
             flags,
         })?;
-        let (slab, key) = (&self.slab, self.key);
-        self.ids.insert(hash, slot, |&slot| {
-            slab.at(slot).map_or(0, |held| id_hash(key, held.body.id_bytes()))
-        });
+        self.ids.insert(hash, slot);
         self.live_tasks += 1;
         Ok(slot)
     }

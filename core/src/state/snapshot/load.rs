@@ -196,10 +196,7 @@ impl Loader {
             state.schedules.insert(slot, serial, schedule);
         }
         if !is_run {
-            let (slab, key) = (&state.slab, state.key);
-            state.ids.insert(hash, slot, |&slot| {
-                slab.at(slot).map_or(0, |held| id_hash(key, held.body.id_bytes()))
-            });
+            state.ids.insert(hash, slot);
         }
         add_record_rows(state, slot);
         if change > state.outbox.stored()
