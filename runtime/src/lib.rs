@@ -9,5 +9,6 @@ pub mod config;
 pub mod history;
 #[cfg(not(madsim))]
 pub mod http;
+pub mod log_store;
 pub mod serve;
 pub mod work;

@@ -286,14 +286,16 @@ impl Group {
     }
 
     pub(super) fn compact(&mut self, meta: SnapshotMeta) {
-        let log = self.raw.store();
         assert!(
-            meta.index <= self.handed && meta.index >= log.snapshot_index(),
-            "a snapshot at {} of a state at {} whose log begins after {}",
+            meta.index <= self.handed,
+            "a snapshot at {} of a state at {}",
             meta.index,
-            self.handed,
-            log.snapshot_index()
+            self.handed
         );
+        if meta.index <= self.raw.store().snapshot_index() {
+            // A newer one was installed while this one was being written.
+            return;
+        }
         self.raw.mut_store().compact(meta.clone());
         self.compacted = Some(meta);
     }

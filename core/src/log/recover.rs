@@ -21,8 +21,9 @@ pub struct Owner {
     pub group: GroupId,
     /// The node.
     pub node: NodeId,
-    /// The voters that it was told of, ascending; compared with those that formed the cluster.
-    pub voters: Vec<NodeId>,
+    /// The voters that it was told of, ascending; compared with those that formed the cluster
+    /// when they are given.
+    pub voters: Option<Vec<NodeId>>,
 }
 
 /// A log that can be continued.
@@ -136,13 +137,10 @@ pub fn recover(
     }
     strays.extend(others.iter().filter(|file| **file != kept));
     let found = walk.finish(strays)?;
-    if let Some((_, formed)) = &found.recovered.formed {
+    if let (Some((_, formed)), Some(voters)) = (&found.recovered.formed, &owner.voters) {
         let ids: Vec<NodeId> = formed.iter().map(|(id, _)| *id).collect();
-        if ids != owner.voters {
-            return Err(RecoverError::OtherCluster {
-                found: list(&ids),
-                expected: list(&owner.voters),
-            });
+        if ids != *voters {
+            return Err(RecoverError::OtherCluster { found: list(&ids), expected: list(voters) });
         }
     }
     Ok(Some(found))

@@ -109,7 +109,7 @@ fn another_nodes_or_clusters_directory_is_refused_in_words() {
         "this data directory belongs to node 2, not to node 3: give each node its own directory, \
          or start with --id 2"
     );
-    let other = open(Owner { voters: [NodeId(2)].into(), ..owner() });
+    let other = open(Owner { voters: Some([NodeId(2)].into()), ..owner() });
     assert!(matches!(other, RecoverError::OtherCluster { .. }));
     let other = open(Owner { group: crate::id::GroupId(9), ..owner() });
     assert!(matches!(other, RecoverError::OtherGroup { .. }));

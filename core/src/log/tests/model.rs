@@ -14,11 +14,15 @@ pub(super) const IDENTITY: Identity =
     Identity { group: GroupId(1), node: NodeId(2), incarnation: Incarnation(77) };
 
 pub(super) fn owner() -> Owner {
-    Owner { group: GroupId(1), node: NodeId(2), voters: vec![NodeId(1), NodeId(2), NodeId(3)] }
+    Owner { group: GroupId(1), node: NodeId(2), voters: Some(voters()) }
+}
+
+fn voters() -> Vec<NodeId> {
+    vec![NodeId(1), NodeId(2), NodeId(3)]
 }
 
 fn conf() -> ConfState {
-    ConfState { voters: owner().voters, ..ConfState::default() }
+    ConfState { voters: voters(), ..ConfState::default() }
 }
 
 /// A log as its records describe it.
