@@ -6,7 +6,7 @@ use dtask_core::worker::{Assignment, Ending};
 use serde::Deserialize;
 
 use super::handlers::{Begun, Events, Runner};
-use super::process::{Launch, Result as Kept, base_env, task_env};
+use super::process::{Launch, Stdout, base_env, task_env};
 
 /// The payload of an `exec` task.
 #[derive(Debug, Deserialize)]
@@ -50,7 +50,7 @@ impl Runner for ExecRunner {
             env,
             cwd: payload.cwd,
             stdin: payload.stdin.unwrap_or_default().into(),
-            result: Kept::Tail,
+            stdout: Stdout::Logged,
         };
         Begun::Running(Box::new(launch.spawn(events)))
     }

@@ -49,7 +49,7 @@ impl Runner for CommandRunner {
             env,
             cwd: None,
             stdin: assignment.payload,
-            result: Result::Whole,
+            stdout: Stdout::Result,
         };
         Begun::Running(Box::new(launch.spawn(events)))
     }
@@ -64,16 +64,16 @@ pub(super) struct Launch {
     pub(super) env: BTreeMap<String, OsString>,
     pub(super) cwd: Option<String>,
     pub(super) stdin: Bytes,
-    pub(super) result: Result,
+    pub(super) stdout: Stdout,
 }
 
 /// What becomes of stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Result {
+pub(super) enum Stdout {
     /// It is the result and no part of the log (`--handler`).
-    Whole,
+    Result,
     /// It is part of the log, and its tail is the result (`exec`).
-    Tail,
+    Logged,
 }
 
 /// Passes signals on to a running process group.
@@ -109,10 +109,10 @@ impl Launch {
         let child = group.child();
         let stdin = feed(child.stdin.take(), std::mem::take(&mut self.stdin));
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let mut kept = Kept::new(self.result);
+        let mut kept = Kept::new(self.stdout);
         let status = {
             let log = events.log();
-            let shown = (self.result == Result::Tail).then_some(log);
+            let shown = (self.stdout == Stdout::Logged).then_some(log);
             let out = read(stdout, shown, |data| kept.push(data));
             let err = read(stderr, Some(log), |_| {});
             let mut pipes = std::pin::pin!(async { tokio::join!(out, err, stdin) });
@@ -208,23 +208,23 @@ async fn read(
 
 /// What is kept of stdout, within the bounds of a result.
 struct Kept {
-    which: Result,
+    which: Stdout,
     data: VecDeque<u8>,
 }
 
 impl Kept {
-    const fn new(which: Result) -> Self {
+    const fn new(which: Stdout) -> Self {
         Self { which, data: VecDeque::new() }
     }
 
     fn push(&mut self, data: &[u8]) {
         match self.which {
-            Result::Whole => {
+            Stdout::Result => {
                 // One byte above the bound says that it was passed (P7.8).
                 let room = limits::RESULT_BYTES_MAX + 1 - self.data.len();
                 self.data.extend(&data[..data.len().min(room)]);
             }
-            Result::Tail => {
+            Stdout::Logged => {
                 self.data.extend(data);
                 let surplus = self.data.len().saturating_sub(limits::OUTPUT_TAIL_BYTES_MAX);
                 self.data.drain(..surplus);
