@@ -272,7 +272,7 @@ impl<D: Disk, H: History> Outside<D, H> {
                 self.disk.snapshot_abort(index);
             }
             Effect::Answer { ticket, reply } => self.answer(ticket, reply),
-            Effect::ToWorker { session, frame } => self.to_worker(session, frame),
+            Effect::ToWorker { session, frame } => self.say_to_worker(session, frame),
             Effect::CloseSession { session } => {
                 self.sessions.remove(&session);
             }
@@ -296,22 +296,21 @@ impl<D: Disk, H: History> Outside<D, H> {
     /// A receiver that is gone has withdrawn; its `Abandon` is on its way.
     fn answer(&mut self, ticket: Ticket, reply: Reply) {
         let more = matches!(reply, Reply::Output { end: false, .. });
-        match self.waiters.remove(&ticket) {
-            Some(Answer::Once(sender)) => drop(sender.send(reply)),
-            Some(Answer::Pieces(sender)) => {
-                // A full queue means a reader that is too slow: it is cut off here and resumes by
-                // offset; its dropped receiver makes the `Abandon` (P7.9).
-                if sender.try_send(reply).is_ok() && more {
-                    self.waiters.insert(ticket, Answer::Pieces(sender));
-                }
-            }
-            None => {}
+        let Some(answer) = self.waiters.remove(&ticket) else { return };
+        let sender = match answer {
+            Answer::Once(sender) => return drop(sender.send(reply)),
+            Answer::Pieces(sender) => sender,
+        };
+        // A full queue means a reader that is too slow: it is cut off here and resumes by offset;
+        // its dropped receiver makes the `Abandon` (P7.9).
+        if sender.try_send(reply).is_ok() && more {
+            self.waiters.insert(ticket, Answer::Pieces(sender));
         }
     }
 
     /// A worker that is too slow to take its frames loses its session and connects again; the
     /// Hello tells both sides where they stand.
-    fn to_worker(&mut self, session: SessionId, frame: LeaderFrame) {
+    fn say_to_worker(&mut self, session: SessionId, frame: LeaderFrame) {
         if let Some(frames) = self.sessions.get(&session)
             && frames.try_send(frame).is_err()
         {

@@ -5,13 +5,28 @@
 
 pub mod calls;
 pub mod clock;
+#[cfg(not(madsim))]
+pub mod config;
+#[cfg(not(madsim))]
+pub mod dev;
+#[cfg(not(madsim))]
+mod grpc;
+#[cfg(not(madsim))]
+mod history;
 pub mod host;
 pub mod inbox;
 pub mod metrics;
 pub mod net;
+#[cfg(not(madsim))]
+pub mod node;
 pub mod peers;
 pub mod ports;
 pub mod services;
 pub mod status;
 #[cfg(all(test, not(madsim)))]
 mod tests;
+
+#[cfg(not(madsim))]
+pub use config::{HistoryChoice, Listen, ServeConfig, ServeError};
+#[cfg(not(madsim))]
+pub use node::run;

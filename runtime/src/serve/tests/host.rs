@@ -104,7 +104,7 @@ fn start() -> Running {
     let fed = scribe.fed.clone();
     let ended = tokio::spawn(run(HostParts {
         node: scribe,
-        clock: SystemClock::default(),
+        clock: SystemClock,
         disk: QuickDisk(durable),
         durable: durable_seen,
         history: NoHistory::new(node.clone()),

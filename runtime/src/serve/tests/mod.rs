@@ -1,3 +1,7 @@
 //! The host on a machine of the tests' own; whole clusters in one process over loopback.
 
+mod cluster;
+mod dev;
 mod host;
+mod nodes;
+mod surface;

@@ -1,0 +1,72 @@
+//! The gRPC port of a node: every service on one listener, with health and reflection.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dtask_core::limits;
+use dtask_proto::v1::cluster_service_server::ClusterServiceServer;
+use dtask_proto::v1::peer_service_server::PeerServiceServer;
+use dtask_proto::v1::task_service_server::TaskServiceServer;
+use dtask_proto::v1::worker_admin_service_server::WorkerAdminServiceServer;
+use dtask_proto::v1::worker_service_server::WorkerServiceServer;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use super::calls::Calls;
+use super::inbox::NodeHandle;
+use super::net::WINDOW_BYTES;
+use super::services::{ClusterEdge, PeerEdge, SessionEdge, TaskEdge, WorkerAdminEdge};
+
+/// A silent connection is probed this often, so that a vanished caller does not wait for ever.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Calls under way on one connection: a load generator multiplexes its clients.
+const STREAMS_MAX: u32 = 10_000;
+
+/// Serves until dropped.
+pub(super) async fn serve(socket: TcpListener, node: NodeHandle, calls: Arc<Calls>) {
+    if let Err(error) = listen(socket, node, calls).await {
+        tracing::error!(error = ?error, "gRPC ended");
+    }
+}
+
+async fn listen(
+    socket: TcpListener,
+    node: NodeHandle,
+    calls: Arc<Calls>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let max = limits::MESSAGE_BYTES_MAX;
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<TaskServiceServer<TaskEdge>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(dtask_proto::DESCRIPTORS)
+        .build_v1()?;
+    let listener = tokio::net::TcpListener::from_std(socket)?;
+    Server::builder()
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .max_concurrent_streams(STREAMS_MAX)
+        .add_service(
+            TaskServiceServer::new(TaskEdge(calls.clone()))
+                .max_decoding_message_size(max)
+                .max_encoding_message_size(max),
+        )
+        .add_service(ClusterServiceServer::new(ClusterEdge(calls.clone())))
+        .add_service(WorkerAdminServiceServer::new(WorkerAdminEdge(calls)))
+        .add_service(
+            WorkerServiceServer::new(SessionEdge(node.clone()))
+                .max_decoding_message_size(max)
+                .max_encoding_message_size(max),
+        )
+        .add_service(
+            PeerServiceServer::new(PeerEdge(node))
+                .max_decoding_message_size(max)
+                .max_encoding_message_size(max),
+        )
+        .add_service(health_service)
+        .add_service(reflection)
+        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! Three nodes over loopback gRPC: submit, forward, read, run, restart, catch up.
+
+use dtask_proto::v1;
+
+use super::nodes::{Nodes, submit, task};
+
+#[tokio::test]
+async fn every_node_takes_submits_and_answers_reads() {
+    let cluster = Nodes::start(3, None);
+    for at in 0..3 {
+        let mut client = cluster.tasks(at).await;
+        let accepted = submit(&mut client, task(&format!("from-{at}"), "noop")).await;
+        assert_eq!(accepted.id, format!("from-{at}"));
+    }
+    for at in 0..3 {
+        let mut client = cluster.tasks(at).await;
+        let id = "from-1".to_owned();
+        let got = client.get_task(v1::GetTaskRequest { id, stale: false }).await;
+        assert_eq!(got.expect("any node reads").into_inner().r#type, "noop");
+        let again = submit(&mut client, task("from-0", "noop")).await;
+        assert!(!again.created, "the same id and spec was accepted before");
+        let request = v1::SubmitTaskRequest { task: Some(task("from-0", "other")) };
+        let conflict = client.submit_task(request).await.expect_err("another spec");
+        assert_eq!(conflict.code(), tonic::Code::AlreadyExists);
+    }
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn worker_runs_a_task_and_any_node_shows_it() {
+    let cluster = Nodes::start(3, None);
+    let _worker = cluster.worker();
+    let follower = (cluster.leader().await + 1) % 3;
+    let mut client = cluster.tasks(follower).await;
+    submit(&mut client, task("greet", "hello")).await;
+    let wait = v1::WaitTaskRequest { id: "greet".to_owned(), run: None, timeout: Some(60_000) };
+    let done = client.wait_task(wait).await.expect("it ends").into_inner();
+    assert!(done.done);
+    let ended = done.task.expect("with the task");
+    assert_eq!(ended.status(), v1::TaskStatus::Succeeded);
+    let list = v1::ListExecutionsRequest {
+        task_id: "greet".to_owned(),
+        ..v1::ListExecutionsRequest::default()
+    };
+    let list = client.list_executions(list).await.expect("a follower lists").into_inner();
+    let [execution] = &list.executions[..] else { panic!("{list:?}") };
+    assert_eq!((execution.worker_id.as_str(), execution.attempt), ("w1", 1));
+    assert_eq!(&execution.output[..], b"\"done\"");
+    let logs =
+        v1::StreamLogsRequest { task_id: "greet".to_owned(), ..v1::StreamLogsRequest::default() };
+    let mut chunks = client.stream_logs(logs).await.expect("a follower has logs").into_inner();
+    let mut text = Vec::new();
+    while let Some(chunk) = chunks.message().await.expect("the log is whole") {
+        text.extend_from_slice(&chunk.data);
+    }
+    assert_eq!(text, b"hello from the handler\n");
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn cluster_goes_on_without_its_leader_and_takes_it_back() {
+    let mut cluster = Nodes::start(3, None);
+    let leader = cluster.leader().await;
+    submit(&mut cluster.tasks(leader).await, task("before", "noop")).await;
+    cluster.stop(leader).await;
+    let other = (leader + 1) % 3;
+    submit(&mut cluster.tasks(other).await, task("between", "noop")).await;
+    cluster.restart(leader);
+    cluster.converge().await;
+    let mut client = cluster.tasks(leader).await;
+    for id in ["before", "between"] {
+        let look = v1::GetTaskRequest { id: id.to_owned(), stale: true };
+        client.get_task(look).await.expect("it came back with everything");
+    }
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn node_behind_the_log_catches_up_by_snapshot() {
+    let mut cluster = Nodes::start(3, Some(32 << 10));
+    let leader = cluster.leader().await;
+    let absent = (leader + 1) % 3;
+    submit(&mut cluster.tasks(leader).await, task("first", "noop")).await;
+    cluster.stop(absent).await;
+    let mut client = cluster.tasks((leader + 2) % 3).await;
+    // Snapshots are taken while the node is away, and the log before them goes.
+    for batch in 0..20 {
+        let tasks = (0..100).map(|n| v1::TaskSpec {
+            payload: vec![b'x'; 200].into(),
+            ..task(&format!("t-{batch}-{n}"), "noop")
+        });
+        let request = v1::SubmitTasksRequest { tasks: tasks.collect() };
+        let answer = client.submit_tasks(request).await.expect("a leader is there").into_inner();
+        assert!(answer.results.iter().all(|result| result.accepted.is_some()));
+    }
+    cluster.restart(absent);
+    cluster.converge().await;
+    let look = v1::GetTaskRequest { id: "t-19-99".to_owned(), stale: true };
+    cluster.tasks(absent).await.get_task(look).await.expect("it has the newest");
+    cluster.stop_all().await;
+}
