@@ -196,6 +196,7 @@ impl Group {
         match kind {
             // P3.4, P10.2
             MessageType::MsgTimeoutNow if !self.disk_is_still() => self.timeout_now = Some(message),
+            MessageType::MsgSnapshot if self.holds(&message) => self.step_now(message),
             MessageType::MsgSnapshot => {
                 self.inbound.hold(message);
                 self.take_snapshot();
@@ -205,7 +206,15 @@ impl Group {
         Ok(())
     }
 
-    /// Steps the held `MsgSnapshot` if its state is ready, or if raft needs no state for it.
+    /// The log reaches what the snapshot stands for: raft only answers, and needs no state. The
+    /// leader, whose log begins after what it knows of this node, waits for that answer.
+    fn holds(&self, message: &Message) -> bool {
+        let meta = message.get_snapshot().get_metadata();
+        let log = &self.raw.raft.raft_log;
+        meta.index <= log.committed || log.match_term(meta.index, meta.term)
+    }
+
+    /// Steps the held `MsgSnapshot` if its state is ready.
     pub(super) fn take_snapshot(&mut self) {
         if let Some(message) = self.inbound.release() {
             self.step_now(message);

@@ -8,6 +8,9 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use raft::eraftpb::MessageType as Kind;
+
+use crate::consensus::guard;
 use crate::consensus::{
     Body, Consensus, ConsensusConfig, Envelope, LogEntry, ReadId, SnapshotMeta, SnapshotPiece, Turn,
 };
@@ -337,7 +340,37 @@ impl Cluster {
         }
     }
 
+    /// S4: what a message claims is in what a crash at this instant would leave.
+    fn check_promises(&self, envelope: &Envelope) {
+        let Body::Raft(messages) = &envelope.body else { return };
+        let durable = &self.members[&envelope.from.0].durable;
+        let state = durable.hard_state;
+        let last = durable.entries.last().map_or_else(
+            || durable.meta.as_ref().map_or(0, |meta| meta.index),
+            |entry| entry.index,
+        );
+        for message in messages {
+            let kind = guard::kind_of(message.kind).expect("a kind that travels");
+            let claims_term = !matches!(
+                kind,
+                Kind::MsgRequestPreVote | Kind::MsgRequestPreVoteResponse | Kind::MsgReadIndex
+            );
+            assert!(!claims_term || message.term <= state.term, "term: {message:?}, {state:?}");
+            if kind == Kind::MsgRequestVote && message.term == state.term {
+                assert_eq!(state.vote, envelope.from.0.0, "a candidate's own vote");
+            }
+            if kind == Kind::MsgRequestVoteResponse && !message.reject && message.term == state.term
+            {
+                assert_eq!(state.vote, envelope.to.0, "a granted vote");
+            }
+            if kind == Kind::MsgAppendResponse && !message.reject {
+                assert!(message.index <= last, "acknowledges {} of {last}", message.index);
+            }
+        }
+    }
+
     fn send(&mut self, envelope: Envelope) {
+        self.check_promises(&envelope);
         if self.keep_sent {
             self.sent.push(envelope.clone());
         }

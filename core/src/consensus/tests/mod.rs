@@ -3,4 +3,7 @@
 
 mod cluster;
 mod elections;
+mod formation;
+mod persistence;
 mod snapshots;
+mod traces;
