@@ -1,9 +1,9 @@
 //! What a waiting task weighs, and what the steps of a task's life cost in `apply` alone.
 //!
 //! `cargo bench -p dtask-core --bench state` prints the weights first (bytes asked of the
-//! allocator, and the process's resident memory), then criterion's timings. All times are CPU time of
-//! this process, so that other work on the machine changes them little; it is counted by the kernel's
-//! tick, so a single pause is known to a few milliseconds only.
+//! allocator, and the process's resident memory), then criterion's timings. All times are CPU time
+//! of this process, so that other work on the machine changes them little; it is counted by the
+//! kernel's tick, so a single pause is known to a few milliseconds only.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;

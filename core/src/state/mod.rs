@@ -10,6 +10,7 @@ pub mod applied;
 mod apply;
 mod attempts;
 pub mod audit;
+mod batch;
 pub mod command;
 mod digest;
 mod ended;

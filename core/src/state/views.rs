@@ -1,7 +1,6 @@
-//! Tasks, runs and attempts as callers and history see them, and the batches of the outbox.
+//! Tasks, runs and attempts as callers and history see them.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,12 +9,10 @@ use bytes::Bytes;
 
 use super::State;
 use super::attempts::Attempt;
-use super::history::{AttemptRow, HistoryBatch, RunRow, TaskRow};
-use super::outbox::Change;
 use super::record::{Phase, Record, flag};
 use super::schedules::Schedule;
 use super::view::{AttemptView, RunCause, RunView, TaskStatus, TaskView, WaitCode, WaitView};
-use crate::id::{ClusterId, RecordRef, RunNumber, Token};
+use crate::id::{RecordRef, RunNumber, Token};
 use crate::spec::AttemptOutcome;
 use crate::time::Timestamp;
 use crate::worker::Assignment;
@@ -214,7 +211,7 @@ impl State {
         into.extend(chain.filter_map(|(token, attempt)| self.attempt_view(token, attempt)));
     }
 
-    fn attempt_view(&self, token: u64, attempt: &Attempt) -> Option<AttemptView> {
+    pub(super) fn attempt_view(&self, token: u64, attempt: &Attempt) -> Option<AttemptView> {
         let record = self.slab.at(attempt.slot)?;
         let ending = attempt.ending.as_deref();
         let name = self.instances.at(attempt.instance).map_or("", |known| &known.name);
@@ -261,112 +258,6 @@ impl State {
             scheduled_for: record.scheduled_for,
             run_timeout_ms: profile.run_timeout_ms,
         })
-    }
-
-    /// Rows for the changes after number `after`, up to `max` rows. `None` when there are none, or
-    /// when `after` lies before what is still in memory (`stored`). The caller fills `cluster` and,
-    /// while the state knows none, `epoch`.
-    pub fn history_batch(&self, after: u64, max: usize) -> Option<HistoryBatch> {
-        if after < self.stored() || after >= self.changes() {
-            return None;
-        }
-        let mut batch = HistoryBatch {
-            cluster: ClusterId(0),
-            epoch: self.meta.epoch,
-            after,
-            through: after,
-            tasks: Vec::new(),
-            runs: Vec::new(),
-            attempts: Vec::new(),
-        };
-        let mut rows = 0;
-        // References that were overtaken cost little, but not nothing: they are bounded too.
-        let scan = (max as u64).saturating_mul(8);
-        for number in after + 1..=self.changes().min(after.saturating_add(scan)) {
-            if rows >= max {
-                break;
-            }
-            if self.add_row(number, &mut batch) {
-                rows += 1;
-            }
-            batch.through = number;
-        }
-        self.add_tasks_ahead(&mut batch);
-        Some(batch)
-    }
-
-    /// Rows of runs and attempts refer to their task's row. One whose task changed again beyond the
-    /// batch brings that row along: a row may be newer than the batch (S18), and comes again later.
-    fn add_tasks_ahead(&self, batch: &mut HistoryBatch) {
-        let mut present: BTreeSet<u64> = batch.tasks.iter().map(|row| row.view.serial).collect();
-        let runs = batch.runs.iter().map(|row| (&row.task_id, row.incarnation));
-        let attempts = batch.attempts.iter().map(|row| (&row.task_id, row.incarnation));
-        for (id, serial) in runs.chain(attempts) {
-            if !present.insert(serial) {
-                continue;
-            }
-            let record =
-                self.slot_of(id.as_bytes()).and_then(|slot| Some((slot, self.slab.at(slot)?)));
-            let Some((slot, record)) = record.filter(|(_, record)| record.serial == serial) else {
-                continue;
-            };
-            // At or below the batch's end its row is in this batch or in an earlier one.
-            if record.change <= batch.through {
-                continue;
-            }
-            if let Some(view) = self.task_view(record.named(slot)) {
-                let deleted = record.has(flag::DELETED);
-                batch.tasks.push(TaskRow { number: record.change, deleted, view });
-            }
-        }
-    }
-
-    /// Adds the row that a change number stands for; false when it was overtaken.
-    fn add_row(&self, number: u64, batch: &mut HistoryBatch) -> bool {
-        match self.outbox.at(number) {
-            Some(Change::Record { slot, serial }) => {
-                self.add_record_row(number, slot, serial, batch)
-            }
-            Some(Change::Attempt { token }) => self.add_attempt_row(number, token, batch),
-            Some(Change::Passed) | None => Some(()),
-        }
-        .is_some()
-    }
-
-    fn add_record_row(
-        &self,
-        number: u64,
-        slot: u32,
-        serial: u64,
-        batch: &mut HistoryBatch,
-    ) -> Option<()> {
-        let held = |record: &&Record| record.serial == serial && record.change == number;
-        let record = self.slab.at(slot).filter(held)?;
-        if !record.has(flag::RUN) {
-            let view = self.task_view(record.named(slot))?;
-            batch.tasks.push(TaskRow { number, deleted: record.has(flag::DELETED), view });
-            return Some(());
-        }
-        let task = self.record(record.body.run_head().parent)?;
-        let view = self.run_view(slot)?;
-        let (task_id, incarnation) = (task.body.id().into(), task.serial);
-        batch.runs.push(RunRow { number, task_id, incarnation, view });
-        Some(())
-    }
-
-    fn add_attempt_row(&self, number: u64, token: u64, batch: &mut HistoryBatch) -> Option<()> {
-        let attempt = self.attempts.at(token).filter(|attempt| attempt.change == number)?;
-        let record = self.slab.at(attempt.slot).filter(|held| held.serial == attempt.serial)?;
-        let task = self.record(self.task_of(record.named(attempt.slot))?)?;
-        let view = self.attempt_view(token, attempt)?;
-        batch.attempts.push(AttemptRow {
-            number,
-            task_id: task.body.id().into(),
-            incarnation: task.serial,
-            run: view.run,
-            view,
-        });
-        Some(())
     }
 }
 

@@ -50,7 +50,9 @@ fn wishes() -> impl Strategy<Value = Wish> {
             |(pick, outcome, exit, retryable)| Wish::Close { pick, outcome, exit, retryable }
         ),
         4 => (pick(), any::<bool>(), prop::bool::weighted(0.2), prop::bool::weighted(0.1), 0..8_u8)
-            .prop_map(|(pick, skip, last, stale, open)| Wish::Fire { pick, skip, last, stale, open }),
+            .prop_map(|(pick, skip, last, stale, open)| {
+                Wish::Fire { pick, skip, last, stale, open }
+            }),
         1 => pick().prop_map(|pick| Wish::Cancel { pick }),
         1 => pick().prop_map(|pick| Wish::TimeOut { pick }),
         2 => (pick(), 0..8_u8).prop_map(|(pick, open)| Wish::Trigger { pick, open }),
@@ -398,7 +400,7 @@ fn drain(state: &mut State, database: &mut Database, index: u64) -> Result<(), T
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 20_000, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..Default::default() })]
 
     #[test]
     fn state_and_replicas_do_what_the_model_does(
