@@ -14,6 +14,29 @@ use super::views;
 /// When to try again while nobody leads: an election's length.
 const ELECTION_RETRY_MS: i64 = 500;
 
+/// The closed list of reasons (`types.proto` documents each).
+pub const REASONS: [&str; 19] = [
+    "FIELD_INVALID",
+    "CRON_INVALID",
+    "TIMEZONE_UNKNOWN",
+    "JSON_INVALID",
+    "PAYLOAD_TOO_LARGE",
+    "BATCH_TOO_LARGE",
+    "NOT_FOUND",
+    "METHOD_NOT_ALLOWED",
+    "ID_CONFLICT",
+    "TERMINAL",
+    "RUNNING",
+    "IDEMPOTENCY_KEY_REUSED",
+    "QUEUE_FULL",
+    "NO_LEADER",
+    "OUTCOME_UNKNOWN",
+    "UNAVAILABLE",
+    "LAGGING",
+    "HISTORY_UNAVAILABLE",
+    "INTERNAL",
+];
+
 /// A refused call: the wire's own error, which every surface renders.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault(pub v1::Error);
@@ -21,6 +44,7 @@ pub struct Fault(pub v1::Error);
 impl Fault {
     /// A refusal with a reason of interface.md's closed list.
     pub fn new(code: Code, reason: &str, detail: impl Into<String>) -> Self {
+        debug_assert!(REASONS.contains(&reason), "{reason} is not in the documented list");
         Self(v1::Error {
             code: code_name(code).to_owned(),
             reason: reason.to_owned(),
@@ -312,6 +336,14 @@ mod tests {
     fn unknown_outcome_is_503_over_http_and_unknown_over_grpc() {
         let fault = Fault::from(Rejection::OutcomeUnknown);
         assert_eq!((fault.code(), fault.http_status()), (Code::Unknown, 503));
+    }
+
+    #[test]
+    fn every_reason_is_documented_in_the_schema() {
+        let schema = include_str!("../../../proto/dtask/v1/types.proto");
+        for reason in REASONS {
+            assert!(schema.contains(&format!("//   {reason} (")), "{reason} is not documented");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::out::Format;
-use super::{admin, bench, cron, process, run, submit, task, work};
+use super::{admin, bench, cron, dev, run, serve, submit, task, work};
 
 /// A distributed task scheduler: run this now, at nine, or every weekday at 02:30 in Paris, on
 /// one of your workers, through crashes and deployments.
@@ -68,9 +68,9 @@ pub(crate) struct Shared {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run schedulers, workers, web page and history on this machine, in one process
-    Dev(process::DevArgs),
+    Dev(dev::DevArgs),
     /// Run one scheduler node
-    Serve(process::ServeArgs),
+    Serve(serve::ServeArgs),
     /// Run a worker
     Work(work::WorkArgs),
     /// Run a command on a worker: stream its output, exit with its exit code

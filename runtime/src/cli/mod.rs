@@ -8,12 +8,13 @@ mod args;
 mod bench;
 mod calls;
 mod cron;
+mod dev;
 mod fail;
 mod log;
 mod logs;
 mod out;
-mod process;
 mod run;
+mod serve;
 mod signals;
 mod submit;
 mod tables;
@@ -81,9 +82,9 @@ fn run(words: &[OsString]) -> Result<(), Failure> {
     let line = Line::from_arg_matches(&matches).map_err(|error| usage::failure(&error))?;
     let out = Out::new(line.shared.output);
     match line.command {
-        Command::Serve(args) => process::serve(&args),
+        Command::Serve(args) => args.run(),
         Command::Work(args) => args.run(&line.shared.server),
-        Command::Dev(args) => process::dev(&args),
+        Command::Dev(args) => args.run(matches.subcommand_matches("dev")),
         Command::Config(ConfigCommand::Print) => {
             let settings = config::settings(&command, &file, &matches);
             out.show(&settings, |settings| config_table(settings))
