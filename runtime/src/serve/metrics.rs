@@ -3,12 +3,14 @@
 //! Outcomes, waiting and running times are taken from the rows that the leader hands to history:
 //! each attempt passes there exactly once as closed, whatever way it went.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use dtask_core::id::RunNumber;
 use dtask_core::spec::AttemptOutcome;
-use dtask_core::state::history::HistoryBatch;
+use dtask_core::state::history::{HistoryBatch, RunRow};
 use dtask_core::state::view::{RunCause, TaskStatus};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -157,26 +159,24 @@ impl Metrics {
     /// Rows on their way to history.
     pub fn stored(&self, batch: &HistoryBatch) {
         let counted = self.counted.fetch_max(batch.through, Ordering::Relaxed);
-        for row in batch.runs.iter().filter(|row| row.number > counted) {
-            if row.view.cause == RunCause::Schedule
-                && let Some(result) = fire_result(row.view.status)
-            {
+        let scheduled: Vec<&RunRow> =
+            batch.runs.iter().filter(|row| row.view.cause == RunCause::Schedule).collect();
+        for row in scheduled.iter().filter(|row| row.number > counted) {
+            if let Some(result) = fire_result(row.view.status) {
                 self.fires.get_or_create(&ResultLabel { result }).inc();
             }
         }
+        let scheduled: HashSet<(&str, RunNumber)> =
+            scheduled.iter().map(|row| (&*row.task_id, row.view.run)).collect();
         for row in batch.attempts.iter().filter(|row| row.number > counted) {
-            let Some(outcome) = row.view.outcome else { continue };
+            let view = &row.view;
+            let Some(outcome) = view.outcome else { continue };
             let outcome = outcome_word(outcome);
             self.attempts.get_or_create(&OutcomeLabel { outcome }).inc();
-            let view = &row.view;
             if view.attempt == 1 {
                 let wait = view.opened_at.since(view.scheduled_for).as_secs_f64();
                 self.wait_seconds.observe(wait);
-                if batch.runs.iter().any(|run| {
-                    run.task_id == row.task_id
-                        && run.view.run == row.run
-                        && run.view.cause == RunCause::Schedule
-                }) {
+                if scheduled.contains(&(&*row.task_id, row.run)) {
                     self.lateness_seconds.observe(wait);
                 }
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dtask_core::id::{RunNumber, Token};
+use dtask_core::limits;
 use dtask_core::node::{Reply, Request};
 use dtask_core::state::view::AttemptView;
 use dtask_proto::v1;
@@ -42,15 +43,14 @@ impl Calls {
         call: Call,
         mut request: v1::StreamLogsRequest,
     ) -> Result<LogReader, Fault> {
-        let token = self.token(&mut request).await?;
-        if token.is_some_and(|(_, ended)| ended) {
-            return self.kept(&request, token.map(|(token, _)| token)).await;
-        }
-        let question = Request::Follow {
-            id: request.task_id.as_str().into(),
-            token: token.map(|(token, _)| token),
-            offset: request.offset,
+        let meant = self.meant(&mut request).await?;
+        let token = match meant {
+            Some(view) if view.outcome.is_some() => return Ok(kept(&request, view)),
+            Some(view) => Some(view.token),
+            None => None,
         };
+        let question =
+            Request::Follow { id: request.task_id.as_str().into(), token, offset: request.offset };
         let follow = request.follow;
         let mut pieces = self.node.follow(question, call.forwarded).await?;
         // The first answer says where the log is; only then is it known what to do.
@@ -66,7 +66,7 @@ impl Calls {
                 }
                 No::Refused(fault) => Err(fault),
             },
-            Ok(Some(Reply::NotLive { .. })) => self.kept(&request, token.map(|(t, _)| t)).await,
+            Ok(Some(Reply::NotLive { .. })) => self.ended(&request, token).await,
             Ok(Some(first)) => {
                 pieces.put_back(first);
                 Ok(LogReader { source: Source::Here(pieces), follow })
@@ -77,25 +77,23 @@ impl Calls {
         }
     }
 
-    /// The attempt that is meant when the request names one, or a run; and whether it has ended.
-    /// Fills in the task.
-    async fn token(
+    /// The attempt that is meant when the request names one, or a run. Fills in the task.
+    async fn meant(
         &self,
         request: &mut v1::StreamLogsRequest,
-    ) -> Result<Option<(Token, bool)>, Fault> {
+    ) -> Result<Option<AttemptView>, Fault> {
         if let Some(id) = request.execution_id {
             let row = self.attempt(Token(id), false).await?;
             if !request.task_id.is_empty() && *row.task_id != *request.task_id {
                 return Err(Fault::not_found("execution of this task", &id.to_string()));
             }
             request.task_id = row.task_id.into();
-            return Ok(Some((Token(id), row.view.outcome.is_some())));
+            return Ok(Some(row.view));
         }
         if request.run.is_none() && request.follow {
             return Ok(None);
         }
-        let latest = self.latest(&request.task_id, request.run.map(RunNumber)).await?;
-        Ok(latest.map(|view| (view.token, view.outcome.is_some())))
+        self.latest(&request.task_id, request.run.map(RunNumber)).await
     }
 
     /// The latest attempt of a task, or of one of its runs.
@@ -143,8 +141,8 @@ impl Calls {
         }
     }
 
-    /// What was kept of an attempt that has ended.
-    async fn kept(
+    /// The log of a task that has left memory.
+    async fn ended(
         &self,
         request: &v1::StreamLogsRequest,
         token: Option<Token>,
@@ -153,19 +151,27 @@ impl Calls {
             Some(token) => Some(self.attempt(token, false).await?.view),
             None => self.latest(&request.task_id, request.run.map(RunNumber)).await?,
         };
-        let Some(view) = view else {
-            // No attempt was ever made: an unknown task says so, a known one printed nothing.
-            self.stored(&request.task_id).await?;
-            return Ok(LogReader { source: Source::Kept(None), follow: false });
-        };
-        let chunk = v1::LogChunk {
-            execution_id: view.token.0,
-            offset: 0,
-            data: view.tail,
-            end: view.outcome.is_some(),
-        };
-        Ok(LogReader { source: Source::Kept(Some(chunk)), follow: false })
+        if let Some(view) = view {
+            return Ok(kept(request, view));
+        }
+        // No attempt was ever made: an unknown task says so, a known one printed nothing.
+        self.stored(&request.task_id).await?;
+        Ok(LogReader { source: Source::Kept(None), follow: false })
     }
+}
+
+/// What was kept of an attempt that has ended, from where the reader stands. A tail below its
+/// bound is the whole output; of a longer one only a reader that begins still needs it.
+fn kept(request: &v1::StreamLogsRequest, view: AttemptView) -> LogReader {
+    let whole = view.tail.len() < limits::OUTPUT_TAIL_BYTES_MAX;
+    let from = match usize::try_from(request.offset) {
+        Ok(offset) if whole => offset.min(view.tail.len()),
+        Ok(0) => 0,
+        Ok(_) | Err(_) => view.tail.len(),
+    };
+    let (offset, data) = (request.offset, view.tail.slice(from..));
+    let chunk = chunk(view.token, offset, data, view.outcome.is_some());
+    LogReader { source: Source::Kept(Some(chunk)), follow: false }
 }
 
 impl LogReader {

@@ -48,12 +48,7 @@ impl Calls {
         call: Call,
         mut request: v1::SubmitTasksRequest,
     ) -> Result<v1::SubmitTasksResponse, Fault> {
-        let count = request.tasks.len();
-        if count > limits::BATCH_TASKS_MAX {
-            let max = limits::BATCH_TASKS_MAX;
-            let detail = format!("the batch has {count} tasks, at most {max} are allowed");
-            return Err(self.refused(Fault::new(Code::InvalidArgument, "BATCH_TOO_LARGE", detail)));
-        }
+        check_size(&request).map_err(|fault| self.refused(fault))?;
         request.tasks.iter_mut().for_each(name);
         let again = (!self.status.leads()).then(|| request.clone());
         let (tasks, results) = self.drafts(request.tasks);
@@ -144,6 +139,21 @@ fn fresh_id() -> String {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(1);
     format!("sim-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A batch has two bounds; what surrounds payloads is bounded by the number of tasks.
+fn check_size(request: &v1::SubmitTasksRequest) -> Result<(), Fault> {
+    let count = request.tasks.len();
+    let bytes: usize = request.tasks.iter().map(|task| task.payload.len()).sum();
+    let detail = if count > limits::BATCH_TASKS_MAX {
+        format!("the batch has {count} tasks, at most {} are allowed", limits::BATCH_TASKS_MAX)
+    } else if bytes > limits::BATCH_BYTES_MAX {
+        let max = limits::BATCH_BYTES_MAX;
+        format!("the batch's payloads have {bytes} bytes, at most {max} are allowed")
+    } else {
+        return Ok(());
+    };
+    Err(Fault::new(Code::InvalidArgument, "BATCH_TOO_LARGE", detail))
 }
 
 fn accepted_one(accepted: v1::SubmitTaskResponse) -> v1::SubmitResult {
