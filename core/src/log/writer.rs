@@ -78,10 +78,12 @@ impl Writer {
         for file in &found.strays {
             ops.push(DiskOp::Remove { file: *file });
         }
-        if !ops.is_empty() {
-            // A name that is about to be used again must not mean an old file after a crash.
-            ops.push(DiskOp::SyncDir);
-        }
+        // A name that is about to be used again must not mean an old file after a crash; and a
+        // process that was killed between a rename and this has left names that may still go.
+        ops.push(DiskOp::SyncDir);
+        // Upholds S4: a killed process may have left records that were written and never synced.
+        // They are believed from here on, and the opening record may go to another segment.
+        ops.push(DiskOp::Sync { file: writer.current() });
         let mut run = Run::default();
         writer.put(None, RECORD_HEAD as u64, &mut run, &mut ops);
         writer.end_run(&mut run, &mut ops);
