@@ -201,8 +201,11 @@ impl Node {
     }
 
     /// raft has no use for a received snapshot.
-    pub(super) fn refuse_snapshot(&mut self, index: u64) {
-        self.snapshots.received.take_if(|received| received.index == index);
+    pub(super) fn refuse_snapshot(&mut self, index: u64, out: &mut Outbox<Effect>) {
+        if self.snapshots.received.take_if(|received| received.index == index).is_some() {
+            // What was written must not stand before the own snapshot of the same index.
+            out.push(Effect::SnapshotAbort { index });
+        }
     }
 
     /// raft took the received snapshot: the shadow state becomes the state, in one move.

@@ -108,7 +108,7 @@ impl Node {
             self.receive_piece(piece, out);
         }
         if let Some(index) = turn.refused_snapshot.take() {
-            self.refuse_snapshot(index);
+            self.refuse_snapshot(index, out);
         }
         if let Some(meta) = turn.installed.take() {
             self.install(&meta, out);
