@@ -22,6 +22,7 @@ pub use io::{Effect, Input, Note};
 use reads::{Question, Reads};
 pub use request::*;
 use snapshots::Snapshots;
+pub use start::index_key;
 use waits::Waits;
 
 use crate::consensus::{Consensus, RoleChange, Turn};

@@ -62,7 +62,7 @@ fn initial_state(recovered: &Recovered) -> Result<State, String> {
 
 /// The key of a new cluster's index, digest and jitter: drawn from the incarnations, which are
 /// random, the same on every voter, and told to nobody else.
-pub(super) fn index_key(voters: &[(NodeId, Incarnation)]) -> IndexKey {
+pub fn index_key(voters: &[(NodeId, Incarnation)]) -> IndexKey {
     const SEED: u64 = 0x6b65_7920_6f66_2069;
     let mut bytes = alloc::vec::Vec::with_capacity(voters.len() * 16);
     for (id, incarnation) in voters {
