@@ -1,0 +1,115 @@
+//! What clients were told, against what the log holds: S7, S8 and S9 at the edge, S17's promise.
+
+use std::collections::BTreeMap;
+
+use dtask_core::node::Accepted;
+use dtask_core::spec::NewTask;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::ledger::Ledger;
+use super::{Verdict, hold};
+
+/// A submit that was acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub struct Acknowledged {
+    /// The serial that the client was told.
+    pub serial: u64,
+    /// By which term's leader, as far as the World knows.
+    pub leader: usize,
+}
+
+/// What clients asked for and were promised.
+#[derive(Debug, Default)]
+pub struct Promises {
+    invoked: BTreeMap<Box<str>, Vec<u64>>,
+    acknowledged: BTreeMap<Box<str>, Acknowledged>,
+}
+
+impl Promises {
+    /// A client is about to submit this.
+    pub fn invoked(&mut self, task: &NewTask) {
+        let specs = self.invoked.entry(task.id.clone()).or_default();
+        let spec = xxh3_64(&task.payload);
+        if !specs.contains(&spec) {
+            specs.push(spec);
+        }
+    }
+
+    /// S8: no phantom: a task in the log was asked for, with this payload.
+    pub fn s8_created_was_invoked(&self, id: &str, payload: &[u8]) -> Verdict {
+        let specs = self.invoked.get(id);
+        hold!("S8", specs.is_some(), "task {id} exists and nobody asked for it");
+        let known = specs.is_some_and(|specs| specs.contains(&xxh3_64(payload)));
+        hold!("S8", known, "task {id} holds a payload that nobody submitted");
+        Ok(())
+    }
+
+    /// S7 and S9 when an acknowledgement leaves: the log holds the task, and each repeat says the
+    /// same serial. Returns who acknowledged it first, if it was before.
+    pub fn acknowledged(
+        &mut self,
+        leader: usize,
+        id: &str,
+        accepted: &Accepted,
+        ledger: &Ledger,
+    ) -> Result<Option<Acknowledged>, super::Violation> {
+        let serial = accepted.serial;
+        if !accepted.new && serial == 0 {
+            // A repeat of a task that has left memory: only its id is still known.
+            hold!("S9", ledger.find(id).is_some(), "{id} is said to repeat, and never was");
+            return Ok(self.acknowledged.get(id).copied());
+        }
+        let record = ledger.record(serial);
+        hold!(
+            "S7",
+            record.is_some_and(|record| &*record.id == id),
+            "{id} is acknowledged as serial {serial}, which the log does not hold"
+        );
+        let before = self.acknowledged.get(id).copied();
+        if let Some(before) = before {
+            let reserved = ledger.record(before.serial).is_none_or(|record| record.done.is_none());
+            hold!(
+                "S9",
+                before.serial == serial || !reserved,
+                "{id} was acknowledged as serial {} and as {serial}",
+                before.serial
+            );
+            hold!(
+                "S9",
+                before.serial != serial || !accepted.new,
+                "{id} was acknowledged as new twice with serial {serial}"
+            );
+        }
+        let value = before.unwrap_or(Acknowledged { serial, leader });
+        self.acknowledged.insert(id.into(), Acknowledged { serial, ..value });
+        Ok(before)
+    }
+
+    /// S7 at the end: each acknowledged task is in the final state unless the log ended it. `live`
+    /// tells whether the state holds the id, `stored` whether history does.
+    pub fn s7_nothing_acknowledged_is_lost(
+        &self,
+        ledger: &Ledger,
+        live: impl Fn(&str) -> bool,
+        stored: impl Fn(&str) -> bool,
+    ) -> Verdict {
+        for (id, promise) in &self.acknowledged {
+            let Some(record) = ledger.record(promise.serial) else { continue };
+            let gone = record.deleted && record.done.is_some();
+            let ended = record.done.is_some();
+            hold!(
+                "S7",
+                live(id) || gone || (ended && stored(id)),
+                "acknowledged task {id} (serial {}, {:?}) is neither in state nor in history",
+                promise.serial,
+                record.done
+            );
+        }
+        Ok(())
+    }
+
+    /// How many submits were acknowledged.
+    pub fn count(&self) -> usize {
+        self.acknowledged.len()
+    }
+}

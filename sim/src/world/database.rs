@@ -1,0 +1,119 @@
+//! How nodes' hosts use the history database: opening with retries, one transaction at a time,
+//! acknowledgements that may be lost.
+
+use dtask_core::id::ClusterId;
+use dtask_core::node::Input;
+use dtask_core::state::history::HistoryBatch;
+
+use super::World;
+use super::config::around;
+use super::event::{Event, Life};
+use super::history::Aborted;
+use super::trace::Probe;
+
+/// How long a host waits before it tries to open the database again.
+const RETRY_MICROS: u64 = 500_000;
+
+impl World {
+    /// The node `who` cannot know the epoch of a database that does not exist yet: the first
+    /// opener makes it.
+    const EPOCH: u64 = 77;
+
+    /// The host tries to open the database after `wait`.
+    pub(super) fn history_reopen(&mut self, who: usize, wait: u64) {
+        let host = &self.nodes[who];
+        let Some(cluster) = host.history.wanted else { return };
+        let life = Life { who, life: host.life };
+        let at = self.at + wait + around(&mut self.rng.history, 2_000);
+        self.agenda.push(at, Event::HistoryOpen(life, host.history.generation, cluster));
+    }
+
+    /// A try to open the database ends.
+    pub(super) fn history_open(&mut self, who: usize, generation: u32, cluster: ClusterId) {
+        if self.nodes[who].history.generation != generation {
+            return;
+        }
+        if self.history.down_until > self.at {
+            self.probes.hit(Probe::HistoryDown);
+            self.note(who as u32 + 1, "database is away", [0, 0, 0]);
+            self.node_feed(who, Input::HistoryFailed);
+            self.history_reopen(who, RETRY_MICROS);
+            return;
+        }
+        match self.history.open(cluster, Self::EPOCH) {
+            Ok(cursor) => {
+                self.note(who as u32 + 1, "database is open", [cursor.through, 0, 0]);
+                let (epoch, through) = (cursor.epoch, cursor.through);
+                self.node_feed(who, Input::HistoryReady { epoch, through });
+            }
+            Err(_) => self.fail("S18", format!("node {} opens a foreign database", who + 1)),
+        }
+    }
+
+    /// A batch is on its way to the database.
+    pub(super) fn history_store(&mut self, who: usize, batch: Box<HistoryBatch>) {
+        let host = &self.nodes[who];
+        if host.history.wanted.is_none() {
+            return;
+        }
+        let life = Life { who, life: host.life };
+        let at = self.at + 1 + around(&mut self.rng.history, self.config.history.commit_micros);
+        self.agenda.push(at, Event::HistoryStore(life, host.history.generation, batch));
+    }
+
+    /// A transaction reaches the database: also one whose sender has died or was deposed.
+    pub(super) fn history_commits(&mut self, life: Life, generation: u32, batch: &HistoryBatch) {
+        let faults = &self.config.history;
+        let fails = self.history.down_until > self.at
+            || self.rng.history.chance(faults.fail_permille, 1_000);
+        let silent = self.rng.history.chance(faults.ack_lost_permille, 1_000);
+        let at = self.at + 1 + self.rng.history.below(faults.commit_micros.max(1));
+        let numbers = [batch.after, batch.through, u64::from(fails)];
+        self.note(life.who as u32 + 1, "transaction", numbers);
+        if fails {
+            self.agenda.push(at, Event::HistoryDone(life, generation, Err(())));
+            return;
+        }
+        let result = self.history.store(batch);
+        if result.is_ok()
+            && let Err(violation) = self.judge_rows(batch)
+        {
+            self.violate(violation);
+            return;
+        }
+        let result = match result {
+            Ok(cursor) if !silent => Ok((cursor.epoch, cursor.through)),
+            Ok(_) => {
+                self.probes.hit(Probe::CommitAckLost);
+                Err(())
+            }
+            Err(Aborted::Cursor) => {
+                self.probes.hit(Probe::CursorConflict);
+                Err(())
+            }
+            Err(Aborted::Foreign) => Err(()),
+        };
+        self.agenda.push(at, Event::HistoryDone(life, generation, result));
+    }
+
+    /// The host learns how its transaction ended.
+    pub(super) fn history_done(
+        &mut self,
+        who: usize,
+        generation: u32,
+        result: Result<(u64, u64), ()>,
+    ) {
+        if self.nodes[who].history.generation != generation {
+            return;
+        }
+        match result {
+            Ok((epoch, through)) => {
+                self.node_feed(who, Input::HistoryStored { epoch, through });
+            }
+            Err(()) => {
+                self.node_feed(who, Input::HistoryFailed);
+                self.history_reopen(who, RETRY_MICROS);
+            }
+        }
+    }
+}

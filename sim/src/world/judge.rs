@@ -1,0 +1,335 @@
+//! Where what happens meets the checkers: each turn's effects, each answer, each handler's start,
+//! each transaction, each restart.
+
+use dtask_core::id::{InstanceId, Token};
+use dtask_core::node::{Effect, Note, Reply, Request};
+use dtask_core::spec::AttemptOutcome;
+use dtask_core::state::history::HistoryBatch;
+use dtask_core::state::view::TaskStatus;
+use dtask_core::worker::Assignment;
+
+use super::World;
+use super::call::Call;
+use super::trace::Probe;
+use crate::check::ledger::{End, Meaning};
+use crate::check::{Verdict, Violation, hold};
+
+/// A leader counts as new for this long.
+const NEW_LEADER_MICROS: u64 = 2_000_000;
+/// After a pause a worker's own clock has had this long to stop its handlers.
+const THAW_MICROS: u64 = 2_000_000;
+
+impl World {
+    /// Takes a turn's entries and applied indexes in, before its effects reach anyone.
+    pub(super) fn judge_turn(&mut self, who: usize, effects: &[Effect]) -> Verdict {
+        for effect in effects {
+            if let Effect::Persist(persist) = effect {
+                self.nodes[who].said.take(persist);
+            }
+        }
+        let mut applied = None;
+        for effect in effects {
+            match effect {
+                Effect::Note(Note::Applied { index }) => applied = Some(*index),
+                Effect::Note(Note::SnapshotInstalled { index }) => {
+                    self.nodes[who].applied = self.nodes[who].applied.max(*index);
+                }
+                _ => {}
+            }
+        }
+        if let Some(index) = applied {
+            let host = &mut self.nodes[who];
+            let from = host.applied.min(index);
+            let meanings = self.chain.applied(who, &host.said, from, index, &self.promises)?;
+            host.applied = index;
+            host.said.trim(index.saturating_sub(64));
+            if !meanings.is_empty() {
+                self.b1_within_bounds()?;
+            }
+            for meaning in meanings {
+                self.probe_meaning(who, meaning);
+            }
+        }
+        self.judge_digest(who)
+    }
+
+    /// S6, on the state that the node itself shows.
+    fn judge_digest(&mut self, who: usize) -> Verdict {
+        let Some(driver) = &self.nodes[who].driver else { return Ok(()) };
+        let state = driver.machine().state();
+        let (index, digest) = (state.applied_index(), state.digest());
+        self.trace.fold(digest as u64);
+        self.chain.s6_equal_index_equal_digest(who, index, digest)
+    }
+
+    fn probe_meaning(&mut self, who: usize, meaning: Meaning) {
+        let probe = match meaning {
+            Meaning::Nothing | Meaning::Repeated | Meaning::Conflict => return,
+            Meaning::Created { opened: true, .. } => Probe::OpenedAtOnce,
+            Meaning::Created { opened: false, .. } => return,
+            Meaning::Closed { outcome, retried } => {
+                match outcome {
+                    AttemptOutcome::TimedOut => self.probes.hit(Probe::TimedOut),
+                    AttemptOutcome::Interrupted => self.probes.hit(Probe::Interrupted),
+                    AttemptOutcome::Succeeded
+                    | AttemptOutcome::Failed
+                    | AttemptOutcome::Lost
+                    | AttemptOutcome::Cancelled => {}
+                }
+                if !retried {
+                    return;
+                }
+                Probe::Retried
+            }
+            Meaning::Fired { skipped } => {
+                let leads = self.nodes[who].leads_since;
+                if leads.is_some_and(|since| self.at - since < NEW_LEADER_MICROS) {
+                    self.probes.hit(Probe::FiredAfterElection);
+                }
+                if skipped { Probe::FireSkipped } else { Probe::Fired }
+            }
+            Meaning::Triggered => Probe::Triggered,
+            Meaning::CancelledWaiting => Probe::CancelledWaiting,
+            Meaning::CancelledRunning => Probe::CancelledRunning,
+            Meaning::CancelTooLate => Probe::CancelTooLate,
+            Meaning::StaleReport => Probe::StaleReportRefused,
+            Meaning::Deleted => Probe::Deleted,
+        };
+        self.probes.hit(probe);
+    }
+
+    /// Judges an answer as it leaves a node: S4 and S7 for acknowledged submits, S17's promise, S27
+    /// for views.
+    pub(super) fn judge_answer(&mut self, who: usize, call: &Call, reply: &Reply) -> Verdict {
+        match (&call.request, reply) {
+            (Request::Submit(tasks), Reply::Submitted(results)) => {
+                hold!(
+                    "S8",
+                    tasks.len() == results.len(),
+                    "{} answers for {} tasks",
+                    results.len(),
+                    tasks.len()
+                );
+                for (task, result) in tasks.iter().zip(results) {
+                    let Ok(accepted) = result else { continue };
+                    self.s4_acknowledged_is_durable(who, &task.id, accepted.serial)?;
+                    let before =
+                        self.promises.acknowledged(who, &task.id, accepted, self.chain.ledger())?;
+                    if before.is_some_and(|before| before.leader != who) {
+                        self.probes.hit(Probe::RepeatAfterFailover);
+                    }
+                }
+            }
+            (Request::Cancel { id, run: None }, Reply::Task(view))
+                if view.status == TaskStatus::Cancelled =>
+            {
+                let open = self.chain.ledger().find(id).is_some_and(|(_, it)| it.open.is_some());
+                hold!("S17", !open, "{id} is answered cancelled while an attempt is open");
+                if view.recurrence.is_none() {
+                    self.outside.cancel_acknowledged(view.serial);
+                }
+            }
+            (Request::Task { stale: false, id }, Reply::Task(view)) => {
+                // Only the leader knows workers: a follower cannot tell why a ready task waits.
+                let waits = match view.status {
+                    TaskStatus::Waiting => true,
+                    TaskStatus::Ready => self.nodes[who].leads_since.is_some(),
+                    _ => false,
+                };
+                hold!(
+                    "S27",
+                    !waits || view.wait.is_some(),
+                    "{id} is {:?} without a reason to wait",
+                    view.status
+                );
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// S4: an acknowledged task is on the disks of a majority when the answer leaves.
+    fn s4_acknowledged_is_durable(&self, who: usize, id: &str, serial: u64) -> Verdict {
+        let Some(index) = self.chain.created_at(serial) else { return Ok(()) };
+        let Some(term) = self.chain.term(index) else { return Ok(()) };
+        let holding = self.nodes.iter().filter(|node| node.image.holds(index, term)).count();
+        hold!(
+            "S4",
+            holding > self.config.nodes / 2,
+            "node {} acknowledges {id} (entry {index}) which {holding} of {} disks hold",
+            who + 1,
+            self.config.nodes
+        );
+        Ok(())
+    }
+
+    /// Judges the start of a handler: P7.2 (agreed before the worker hears of it), S11, S17.
+    pub(super) fn judge_start(
+        &mut self,
+        who: usize,
+        instance: InstanceId,
+        assignment: &Assignment,
+    ) -> Verdict {
+        let token = assignment.token;
+        let Some(attempt) = self.chain.ledger().attempt(token) else {
+            let detail = format!("worker {} starts token {token}, which was never opened", who + 1);
+            return Err(Violation::new("S8", detail));
+        };
+        hold!(
+            "S11",
+            attempt.instance == instance || attempt.instance == InstanceId(0),
+            "instance {instance} starts token {token} of instance {}",
+            attempt.instance
+        );
+        let serial = attempt.serial;
+        let (at, workers, instances) = (self.at, &self.workers, &self.instances);
+        self.outside.started(instance, serial, assignment, |other| {
+            instances.get(&other).is_some_and(|&place| {
+                let worker = &workers[place];
+                worker.paused_until > at || at < worker.thawed_at + THAW_MICROS
+            })
+        })
+    }
+
+    /// A lease ended: was its worker alive and at work?
+    pub(super) fn lease_expired(&mut self, token: Token) {
+        if self.workers.iter().any(|worker| worker.handlers.contains_key(&token)) {
+            self.probes.hit(Probe::LeaseLostUnderLiveWorker);
+        }
+    }
+
+    /// S18: rows speak of committed attempts and tasks only, and of their real outcomes.
+    pub(super) fn judge_rows(&self, batch: &HistoryBatch) -> Verdict {
+        let ledger = self.chain.ledger();
+        for row in &batch.attempts {
+            let token = row.view.token;
+            let Some(attempt) = ledger.attempt(token) else {
+                let detail = format!("a row of token {token}, which was never opened");
+                return Err(Violation::new("S18", detail));
+            };
+            let fits = row.view.outcome.is_none() || row.view.outcome == attempt.outcome;
+            hold!(
+                "S18",
+                fits,
+                "row of token {token} says {:?}; the log says {:?}",
+                row.view.outcome,
+                attempt.outcome
+            );
+        }
+        for row in &batch.tasks {
+            hold!(
+                "S18",
+                ledger.record(row.view.serial).is_some_and(|record| *record.id == *row.view.id),
+                "a row of task {} (serial {}), which was never accepted",
+                row.view.id,
+                row.view.serial
+            );
+            hold!(
+                "S18",
+                row.number <= batch.through,
+                "a row of task {} has number {} above {}",
+                row.view.id,
+                row.number,
+                batch.through
+            );
+        }
+        Ok(())
+    }
+
+    /// What must hold at the very end: S7, S10, S18 and B1 in full.
+    pub(super) fn judge_end(&self) -> Verdict {
+        let (ledger, state) = (self.chain.ledger(), self.chain.state());
+        self.promises.s7_nothing_acknowledged_is_lost(
+            ledger,
+            |id| state.find(id).is_some(),
+            |id| self.history.task(id).is_some(),
+        )?;
+        self.s18_history_is_exact()?;
+        self.s10_everything_unfinished_is_awaited()
+    }
+
+    /// S10: accepted and not terminal means that a timer, a queue or a lease refers to it.
+    pub(super) fn s10_everything_unfinished_is_awaited(&self) -> Verdict {
+        let state = self.chain.state();
+        let open: std::collections::BTreeSet<Token> =
+            state.open_attempts().map(|attempt| attempt.token).collect();
+        for (serial, record) in self.chain.ledger().records() {
+            match record.open {
+                Some(token) => hold!(
+                    "S10",
+                    open.contains(&token),
+                    "{} (serial {serial}) runs token {token}, which the state does not hold",
+                    record.id
+                ),
+                None if record.done.is_none() => {
+                    let view = state.find(&record.id).and_then(|it| state.task_view(it));
+                    let Some(view) = view else {
+                        let detail = format!("unfinished {} is not in the state", record.id);
+                        return Err(Violation::new("S10", detail));
+                    };
+                    let waits = view.status == TaskStatus::Waiting;
+                    hold!(
+                        "S10",
+                        !waits || view.next_run_at.is_some() || view.wait.is_some(),
+                        "{} waits for nothing: {:?}",
+                        record.id,
+                        view.status
+                    );
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// S18 at lag zero: each closed attempt that history can know is one row with its outcome; no
+    /// row is left that says otherwise.
+    fn s18_history_is_exact(&self) -> Verdict {
+        let ledger = self.chain.ledger();
+        let rows: std::collections::BTreeMap<Token, Option<AttemptOutcome>> =
+            self.history.attempts().map(|row| (row.view.token, row.view.outcome)).collect();
+        if self.history.through() < self.chain.changes() {
+            return Ok(());
+        }
+        for (token, attempt) in ledger.attempts() {
+            hold!(
+                "S18",
+                rows.get(&token) == Some(&attempt.outcome),
+                "token {token} has ended {:?}; history says {:?}",
+                attempt.outcome,
+                rows.get(&token)
+            );
+        }
+        for (serial, record) in ledger.records() {
+            if matches!(record.kind, crate::check::ledger::Kind::Run { .. }) {
+                continue;
+            }
+            let row = self.history.incarnation(&record.id, serial);
+            let Some(row) = row else {
+                let detail = format!("history lacks {} (serial {serial})", record.id);
+                return Err(Violation::new("S18", detail));
+            };
+            let status = row.view.status;
+            let fits = match record.done {
+                Some(End::Succeeded) => status == TaskStatus::Succeeded,
+                Some(End::Failed) => status == TaskStatus::Failed,
+                // A stopped attempt's own failure, if it is final, counts as that.
+                Some(End::Cancelled) => {
+                    matches!(status, TaskStatus::Cancelled | TaskStatus::Failed)
+                }
+                Some(End::Exhausted) => !matches!(status, TaskStatus::Waiting | TaskStatus::Ready),
+                None => status != TaskStatus::Cancelled,
+            };
+            let fits = fits && row.deleted == record.deleted;
+            hold!(
+                "S18",
+                fits,
+                "{} (serial {serial}) ended {:?}; history says {status:?} (deleted {})",
+                record.id,
+                record.done,
+                row.deleted
+            );
+        }
+        Ok(())
+    }
+}

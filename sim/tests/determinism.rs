@@ -1,0 +1,25 @@
+//! The first gate: the same seed gives the same trace in two processes. Before it holds, no other
+//! result counts.
+
+use std::process::Command;
+
+/// Seeds compared.
+const SEEDS: u64 = 8;
+
+fn hashes() -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_dtask-sim"))
+        .args(["hashes", "--seeds", &SEEDS.to_string()])
+        .output()
+        .expect("the binary that cargo built for this test runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("hashes are ASCII")
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace_in_two_processes() {
+    let (first, second) = (hashes(), hashes());
+    assert_eq!(first.lines().count() as u64, SEEDS);
+    for (one, other) in first.lines().zip(second.lines()) {
+        assert_eq!(one, other);
+    }
+}
