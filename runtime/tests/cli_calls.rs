@@ -26,6 +26,8 @@ struct Script {
     read: Vec<v1::StreamLogsRequest>,
     /// How the task's attempt ended; `None` while it runs.
     end: Option<v1::Execution>,
+    /// Its attempts before that one.
+    earlier: Vec<v1::Execution>,
     /// Why it waits.
     wait: Option<v1::Wait>,
     triggered: u32,
@@ -131,7 +133,8 @@ impl TaskService for Node {
         &self,
         _: Request<v1::ListExecutionsRequest>,
     ) -> Reply<v1::ListExecutionsResponse> {
-        let executions = self.script().end.clone().into_iter().collect();
+        let script = self.script();
+        let executions = script.earlier.iter().chain(&script.end).cloned().collect();
         Ok(Response::new(v1::ListExecutionsResponse { executions, ..Default::default() }))
     }
 
@@ -198,6 +201,10 @@ fn piece(offset: u64, data: &'static str, end: bool) -> Result<v1::LogChunk, Sta
     Ok(v1::LogChunk { execution_id: 7, offset, data: data.into(), end })
 }
 
+fn chunk(data: &'static str) -> v1::LogChunk {
+    v1::LogChunk { data: data.into(), end: true, ..v1::LogChunk::default() }
+}
+
 fn ended(status: ExecutionStatus) -> v1::Execution {
     v1::Execution { id: 7, status: status.into(), ..v1::Execution::default() }
 }
@@ -254,6 +261,23 @@ fn output_is_resumed_by_offset_and_printed_once() {
     let asked: Vec<_> =
         node.script().read.iter().map(|asked| (asked.execution_id, asked.offset)).collect();
     assert_eq!(asked, [(None, 0), (Some(7), 8)]);
+}
+
+#[test]
+fn each_attempt_s_output_is_printed() {
+    let of = |id, data| vec![Ok(v1::LogChunk { execution_id: id, ..chunk(data) })];
+    let attempt = |id, status| v1::Execution { id, ..ended(status) };
+    let script = Script {
+        logs: [of(7, "one\n"), of(8, "two\n"), of(9, "three\n")].into(),
+        earlier: [7, 8].map(|id| attempt(id, ExecutionStatus::Failed)).into(),
+        end: Some(attempt(9, ExecutionStatus::Succeeded)),
+        ..Script::default()
+    };
+    let (node, server) = Node::start(script);
+    let output = dtask(&server, &["run", "--max-retries", "2", "--", "true"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "one\ntwo\nthree\n");
+    let asked: Vec<_> = node.script().read.iter().map(|asked| asked.execution_id).collect();
+    assert_eq!(asked, [None, Some(8), Some(9)]);
 }
 
 #[test]

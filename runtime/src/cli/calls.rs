@@ -33,6 +33,9 @@ const ROUNDS_MAX: u32 = 6;
 /// A connection that is idle this long is probed, and given up after as long without an answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
+/// How the failure to connect begins.
+const CANNOT_REACH: &str = "cannot reach";
+
 /// The services of one node.
 #[derive(Clone, Debug)]
 pub(crate) struct Services {
@@ -166,7 +169,7 @@ impl Calls {
         let services = match self.services(&server).await {
             Ok(services) => services,
             Err(why) => {
-                let why = format!("cannot reach {server}: {why}");
+                let why = format!("{CANNOT_REACH} {server}: {why}");
                 let result = Err(Failure::new(code::UNREACHABLE, why));
                 return Ending { verdict: Verdict::Unreachable, result };
             }
@@ -215,11 +218,17 @@ impl Calls {
             }
             (Outcome::Busy, Err(why)) => Err(Failure { code: code::REFUSED, ..why }),
             (Outcome::Unreachable, Err(why)) => {
-                let message = format!("{}; nothing was done", why.message);
+                let said = why.message.trim_end_matches("; nothing was done");
+                let failure = Failure::new(code::UNREACHABLE, format!("{said}; nothing was done"));
                 let servers = self.servers.borrow().join(", ");
-                Err(Failure::new(code::UNREACHABLE, message).hint(format!(
-                    "is a scheduler running at {servers}? `dtask dev` starts one, --server names others"
-                )))
+                Err(failure.hint(if said.starts_with(CANNOT_REACH) {
+                    format!(
+                        "is a scheduler running at {servers}? `dtask dev` starts one, --server \
+                         names others"
+                    )
+                } else {
+                    "`dtask cluster status` shows which nodes are alive".to_owned()
+                }))
             }
             (Outcome::Busy | Outcome::Unreachable, Ok(answer)) => Ok(answer),
         }

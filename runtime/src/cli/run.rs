@@ -95,10 +95,7 @@ async fn stream(calls: &Calls, id: &str) -> Result<(), Failure> {
             Stop::Broken => continue,
             Stop::End | Stop::Nothing => {}
         }
-        if logs::has_ended(calls, id).await? {
-            return Ok(());
-        }
-        // A retry is on its way (or the first attempt): its output begins anew.
+        // Each attempt's output begins anew.
         match next_attempt(calls, id, place.execution).await? {
             Some(next) => place = Place { execution: Some(next), offset: 0 },
             None => return Ok(()),
@@ -106,19 +103,18 @@ async fn stream(calls: &Calls, id: &str) -> Result<(), Failure> {
     }
 }
 
-/// The next attempt's id, once there is one; `None` when the task has ended instead.
+/// The attempt after `past`, once there is one; `None` when the task ends without another.
 async fn next_attempt(calls: &Calls, id: &str, past: Option<u64>) -> Result<Option<u64>, Failure> {
     loop {
-        let last = wait::last_execution(calls, id, None).await?;
-        if let Some(last) = last.filter(|last| past.is_none_or(|past| last.id > past)) {
-            return Ok(Some(last.id));
-        }
         let request = v1::WaitTaskRequest { id: id.to_owned(), run: None, timeout: Some(200) };
         let answer = calls
             .call(Repeat::Read, async |mut to| to.tasks.wait_task(request.clone()).await)
             .await?;
-        if answer.done {
-            return Ok(None);
+        // Listed after the wait: an attempt that ended with the task is not left out.
+        let all = wait::executions(calls, id, None).await?;
+        let later = all.iter().map(|execution| execution.id).filter(|id| Some(*id) > past).min();
+        if later.is_some() || answer.done {
+            return Ok(later);
         }
     }
 }
@@ -190,7 +186,10 @@ fn outcome(ended: &wait::Ended, last: Option<&v1::Execution>) -> Result<(), Fail
             format!("the worker {} fell silent while it ran task {id}", last.worker_id),
         )),
         (ExecutionStatus::Failed, Some(exit), _) if exit != 0 => {
-            Err(Failure::quiet(u8::try_from(exit).unwrap_or(code::RUN_FAILED)))
+            let code = u8::try_from(exit).unwrap_or(code::RUN_FAILED);
+            // A command speaks for itself; one that could not be started cannot.
+            let message = if why.contains("cannot start") { why } else { String::new() };
+            Err(Failure::new(code, message))
         }
         (ExecutionStatus::Failed, _, Some(signal)) => {
             let signal = u8::try_from(signal).unwrap_or(0);

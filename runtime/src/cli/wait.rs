@@ -141,7 +141,19 @@ pub(crate) async fn last_execution(
     id: &str,
     run: Option<u32>,
 ) -> Result<Option<v1::Execution>, Failure> {
-    let mut last = None;
+    Ok(executions(calls, id, run).await?.pop())
+}
+
+/// The attempts of a task, or of one of its runs, oldest first.
+///
+/// # Errors
+/// What the cluster refused.
+pub(crate) async fn executions(
+    calls: &Calls,
+    id: &str,
+    run: Option<u32>,
+) -> Result<Vec<v1::Execution>, Failure> {
+    let mut all = Vec::new();
     let mut request = v1::ListExecutionsRequest {
         task_id: id.to_owned(),
         run,
@@ -152,9 +164,9 @@ pub(crate) async fn last_execution(
         let page = calls
             .call(Repeat::Read, async |mut to| to.tasks.list_executions(request.clone()).await)
             .await?;
-        last = page.executions.into_iter().next_back().or(last);
+        all.extend(page.executions);
         if page.next_page_token.is_empty() {
-            return Ok(last);
+            return Ok(all);
         }
         request.page_token = page.next_page_token;
     }
