@@ -21,6 +21,11 @@ use crate::serve::calls::{Call, LogReader};
 
 /// A silent stream says this often that it lives, or proxies cut it.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// What has ended says so within this; what says nothing is running.
+const FIRST_WORD: Duration = Duration::from_millis(100);
+
+/// A piece of a log, or why there is no further one.
+type Piece = Result<v1::LogChunk, Fault>;
 
 pub(super) async fn runs(
     State(surface): State<Surface>,
@@ -113,11 +118,19 @@ async fn read_logs(
         request.offset = offset;
     }
     let mut reader = surface.calls.logs(Call::default(), request).await.map_err(Problem)?;
-    if reader.is_live() {
-        let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
-        return Ok(Sse::new(events(reader)).keep_alive(keep_alive).into_response());
-    }
     let mut text = Vec::new();
+    if reader.is_live() {
+        // An attempt that has ended says everything at once.
+        let first = tokio::time::timeout(FIRST_WORD, reader.next()).await.ok().flatten();
+        match first {
+            Some(Ok(chunk)) if chunk.end => text.extend_from_slice(&chunk.data),
+            first => {
+                let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+                let events = Sse::new(events(first, reader)).keep_alive(keep_alive);
+                return Ok(events.into_response());
+            }
+        }
+    }
     while let Some(chunk) = reader.next().await {
         text.extend_from_slice(&chunk.map_err(Problem)?.data);
     }
@@ -129,10 +142,17 @@ fn plain(text: Vec<u8>) -> Response {
 }
 
 /// One event a piece, its id the offset that follows it; `end` closes, `error` breaks off.
-fn events(reader: LogReader) -> impl Stream<Item = Result<Event, Infallible>> {
-    stream::unfold(Some(reader), |reader| async move {
+fn events(
+    first: Option<Piece>,
+    reader: LogReader,
+) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold((first, Some(reader)), |(first, reader)| async move {
         let mut reader = reader?;
-        let (event, more) = match reader.next().await? {
+        let piece = match first {
+            Some(piece) => piece,
+            None => reader.next().await?,
+        };
+        let (event, more) = match piece {
             Ok(chunk) => {
                 let next = chunk.offset + chunk.data.len() as u64;
                 let event = Event::default().id(next.to_string());
@@ -144,7 +164,7 @@ fn events(reader: LogReader) -> impl Stream<Item = Result<Event, Infallible>> {
                 (event.json_data(&fault.0).unwrap_or_default(), false)
             }
         };
-        Some((Ok(event), more.then_some(reader)))
+        Some((Ok(event), (None, more.then_some(reader))))
     })
 }
 

@@ -109,3 +109,24 @@ async fn health_lists_and_metrics_answer() {
     assert!(metrics.text.contains("dtask_tasks_submitted_total 3"), "{}", metrics.text);
     cluster.stop_all().await;
 }
+
+#[tokio::test]
+async fn log_of_an_ended_attempt_is_plain_text() {
+    let cluster = Nodes::start(1, None);
+    let _worker = cluster.worker();
+    cluster.leader().await;
+    let task = json!({"id": "greet", "type": "hello"}).to_string();
+    call(&cluster, 0, "POST /v1/tasks", "", &task).await;
+    let waited = call(&cluster, 0, "GET /v1/tasks/greet/wait?timeout=60s", "", "").await;
+    assert_eq!(waited.body["task"]["status"], json!("succeeded"), "{}", waited.text);
+    let list = call(&cluster, 0, "GET /v1/tasks/greet/executions", "", "").await;
+    let execution = &list.body["executions"][0]["id"];
+    for line in
+        ["GET /v1/tasks/greet/logs".to_owned(), format!("GET /v1/executions/{execution}/logs")]
+    {
+        let log = call(&cluster, 0, &line, "", "").await;
+        assert!(log.head.contains("text/plain"), "{line}: {}", log.head);
+        assert!(log.text.contains("hello from the handler"), "{line}: {}", log.text);
+    }
+    cluster.stop_all().await;
+}
