@@ -9,9 +9,9 @@ use super::convert;
 use super::group::{Group, Outstanding};
 use super::message::{HardState, LogEntry, RaftMessage};
 use super::turn::Turn;
+use crate::consensus::Role;
+use crate::consensus::{LogFact, Persist};
 use crate::id::NodeId;
-use crate::log::{LogFact, Persist};
-use crate::node::request::Role;
 
 impl Group {
     /// Everything that follows; messages are appended to `mail`.

@@ -22,10 +22,10 @@ use super::reads::Reads;
 use super::storage::MemoryLog;
 use super::timeout::election_timeout;
 use super::turn::{PeerProgress, ProposeError, RoleChange};
+use crate::consensus::Recovered;
+use crate::consensus::Role;
 use crate::id::{Incarnation, NodeId};
 use crate::limits;
-use crate::log::Recovered;
-use crate::node::request::Role;
 
 /// Bytes of entries in one append: what a follower writes with one fsync.
 const APPEND_BYTES_MAX: u64 = 1 << 20;

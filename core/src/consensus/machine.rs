@@ -15,9 +15,9 @@ use super::group::Group;
 use super::guard::Stop;
 use super::message::{Body, ConfState, Envelope, RaftMessage, SnapshotMeta, SnapshotPiece};
 use super::turn::{PeerProgress, ProposeError, ReadId, RoleChange, Turn};
+use crate::consensus::Role;
+use crate::consensus::{LogFact, Persist, Recovered};
 use crate::id::{ClusterId, Incarnation, NodeId};
-use crate::log::{LogFact, Persist, Recovered};
-use crate::node::request::Role;
 use crate::time::{Instant, Now};
 
 /// Ticks made up at once after a pause: a node that was stopped reads its mail before it calls an

@@ -140,3 +140,16 @@ pub struct SnapshotPiece {
     /// No further piece follows.
     pub last: bool,
 }
+
+/// raft's roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Leads.
+    Leader,
+    /// Asks for votes (pre-votes too).
+    Candidate,
+    /// Votes.
+    Follower,
+    /// Only learns.
+    Learner,
+}

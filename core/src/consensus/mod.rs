@@ -17,6 +17,7 @@ mod machine;
 pub mod message;
 mod outbound;
 mod reads;
+pub mod record;
 mod storage;
 mod timeout;
 
@@ -26,6 +27,7 @@ mod tests;
 pub use config::ConsensusConfig;
 pub use machine::Consensus;
 pub use message::{
-    Body, ConfState, Envelope, HardState, LogEntry, RaftMessage, SnapshotMeta, SnapshotPiece,
+    Body, ConfState, Envelope, HardState, LogEntry, RaftMessage, Role, SnapshotMeta, SnapshotPiece,
 };
+pub use record::{LogFact, Persist, Recovered};
 pub use turn::{PeerProgress, ProposeError, ReadId, RoleChange, SendSnapshot, Turn};

@@ -4,9 +4,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::message::{Envelope, LogEntry, SnapshotMeta, SnapshotPiece};
+use crate::consensus::Persist;
+use crate::consensus::Role;
 use crate::id::{ClusterId, NodeId};
-use crate::log::Persist;
-use crate::node::request::Role;
 
 /// Everything that follows from what was stepped in since the last drain.
 ///

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use bytes::{BufMut, Bytes};
 
-use super::record::{LogFact, Persist};
+use super::{LogFact, Persist};
 use crate::consensus::{ConfState, HardState, LogEntry, SnapshotMeta};
 use crate::id::{ClusterId, GroupId, Incarnation, NodeId};
 

@@ -4,7 +4,6 @@
 //! runtime's log thread and the simulated disk perform the same operations.
 
 pub mod disk;
-pub mod record;
 
 mod layout;
 mod recover;
@@ -14,6 +13,7 @@ mod writer;
 
 pub use disk::{DiskOp, File};
 pub use layout::Identity;
-pub use record::{LogFact, Persist, Recovered};
 pub use recover::{Found, Owner, RecoverError, recover};
 pub use writer::Writer;
+
+pub use crate::consensus::{LogFact, Persist, Recovered};

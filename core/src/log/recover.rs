@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 
 use super::disk::File;
 use super::layout::{self, HEADER_BYTES, Header, HeaderFault, Record, Said};
-use super::record::{LogFact, Persist, Recovered};
 use super::writer::{Segment, Tail};
+use super::{LogFact, Persist, Recovered};
 use crate::consensus::{LogEntry, SnapshotMeta};
 use crate::id::{GroupId, NodeId};
 

@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 
 use super::disk::{DiskOp, File};
 use super::layout::{self, Formed, HEADER_BYTES, Header, Identity, Link, RECORD_HEAD};
-use super::record::{LogFact, Persist};
 use super::recover::Found;
+use super::{LogFact, Persist};
 use crate::consensus::{HardState, SnapshotMeta};
 
 /// A segment on disk.

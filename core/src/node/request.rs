@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::consensus::ConfState;
+pub use crate::consensus::Role;
 use crate::id::{ClusterId, NodeId, RunNumber, Token};
 use crate::spec::NewTask;
 use crate::state::view::{AttemptView, RunView, TaskStatus, TaskView};
@@ -303,17 +304,4 @@ pub struct NodeView {
     pub match_index: Option<u64>,
     /// It was heard of within an election timeout (the leader knows).
     pub alive: Option<bool>,
-}
-
-/// raft's roles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// Leads.
-    Leader,
-    /// Asks for votes (pre-votes too).
-    Candidate,
-    /// Votes.
-    Follower,
-    /// Only learns.
-    Learner,
 }

@@ -10,13 +10,13 @@ use bytes::Bytes;
 
 use raft::eraftpb::MessageType as Kind;
 
+use crate::consensus::Role;
 use crate::consensus::guard;
 use crate::consensus::{
     Body, Consensus, ConsensusConfig, Envelope, LogEntry, ReadId, SnapshotMeta, SnapshotPiece, Turn,
 };
+use crate::consensus::{LogFact, Persist, Recovered};
 use crate::id::{ClusterId, GroupId, Incarnation, NodeId};
-use crate::log::{LogFact, Persist, Recovered};
-use crate::node::request::Role;
 use crate::rng::Rng;
 use crate::time::{Instant, Now, Timestamp};
 

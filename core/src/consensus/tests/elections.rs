@@ -2,8 +2,8 @@
 
 use super::cluster::Cluster;
 use crate::consensus::ProposeError;
+use crate::consensus::Role;
 use crate::id::NodeId;
-use crate::node::request::Role;
 
 #[test]
 fn three_nodes_elect_one_leader_and_commit() {

@@ -1,9 +1,9 @@
 //! The first start (P4.1).
 
 use super::cluster::Cluster;
+use crate::consensus::Recovered;
 use crate::consensus::{Body, Envelope};
 use crate::id::{GroupId, Incarnation, NodeId};
-use crate::log::Recovered;
 
 #[test]
 fn nothing_but_introductions_leaves_before_the_list_is_durable() {

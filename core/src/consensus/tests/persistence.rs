@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 use raft::eraftpb::MessageType as Kind;
 
 use super::cluster::Cluster;
+use crate::consensus::Role;
 use crate::consensus::{Body, Envelope, RaftMessage, Turn};
 use crate::id::NodeId;
-use crate::node::request::Role;
 
 fn messages(sends: &[Envelope]) -> Vec<(NodeId, RaftMessage)> {
     sends

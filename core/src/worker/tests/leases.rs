@@ -36,7 +36,7 @@ fn a_lease_of_a_new_attempt_counts_from_the_newest_answered_sending() {
 fn a_broken_connection_leaves_handlers_running_until_the_fence() {
     let mut bench = Bench::joined(1);
     bench.open([5]);
-    assert_eq!(signals(&bench.cut()), []);
+    assert!(signals(&bench.cut()).is_empty());
     let all = bench.live_through(secs(13));
     assert_eq!(timed_signals(&all), [(9_000, 5, Signal::Term), (12_000, 5, Signal::Kill)]);
 }
@@ -81,7 +81,7 @@ fn an_attempt_opened_after_a_heartbeat_is_untouched_by_its_answer() {
     bench.advance(secs(3));
     bench.open([5]);
     let effects = bench.hear(LeaderFrame::Renewed { seq: 1, extends: vec![] });
-    assert_eq!(signals(&effects), []);
+    assert!(signals(&effects).is_empty());
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn an_assignment_under_a_lease_that_is_over_is_handed_back_unstarted() {
     bench.advance_clock(secs(6));
     // The frame waited in a socket while the worker slept.
     let effects = bench.open([5]);
-    assert_eq!(starts(&effects), []);
+    assert!(starts(&effects).is_empty());
     let (hello, effects) = bench.join(vec![Token(5)]);
     assert_eq!(hello.tokens, [Token(5)]);
     assert_eq!(outcomes(&effects), [(5, AttemptOutcome::Interrupted)]);

@@ -8,7 +8,7 @@ fn a_cancelled_handler_is_asked_then_killed_after_the_grace() {
     bench.open([5]);
     let effects = bench.hear(LeaderFrame::Stop { token: Token(5), why: StopWhy::Cancelled });
     assert_eq!(signals(&effects), [(5, Signal::Term)]);
-    assert_eq!(signals(&bench.advance(Duration::from_millis(4_999))), []);
+    assert!(signals(&bench.advance(Duration::from_millis(4_999))).is_empty());
     assert_eq!(signals(&bench.advance(Duration::from_millis(1))), [(5, Signal::Kill)]);
     let report = reports(&bench.end(5, Ending::failure("signal 9", true))).swap_remove(0);
     assert_eq!((report.outcome, report.retryable), (AttemptOutcome::Cancelled, false));
@@ -22,7 +22,7 @@ fn a_repeated_stop_neither_asks_again_nor_moves_the_kill() {
     let stop = LeaderFrame::Stop { token: Token(5), why: StopWhy::Cancelled };
     bench.hear(stop.clone());
     bench.advance(secs(2));
-    assert_eq!(signals(&bench.hear(stop)), []);
+    assert!(signals(&bench.hear(stop)).is_empty());
     assert_eq!(signals(&bench.advance(secs(3))), [(5, Signal::Kill)]);
 }
 
@@ -31,7 +31,7 @@ fn a_stop_that_overtakes_its_attempt_is_remembered() {
     let mut bench = Bench::joined(1);
     bench.hear(LeaderFrame::Stop { token: Token(5), why: StopWhy::Cancelled });
     let effects = bench.open([5]);
-    assert_eq!(starts(&effects), []);
+    assert!(starts(&effects).is_empty());
     assert_eq!(outcomes(&effects), [(5, AttemptOutcome::Cancelled)]);
 }
 

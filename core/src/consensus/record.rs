@@ -1,10 +1,11 @@
-//! What the log holds, before it becomes bytes and after it was read back.
+//! What must be durable, before it becomes bytes and after it was read back: `crate::log` holds
+//! the bytes.
 
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::consensus::{ConfState, HardState, LogEntry, SnapshotMeta};
+use super::message::{ConfState, HardState, LogEntry, SnapshotMeta};
 use crate::id::{ClusterId, Incarnation, NodeId};
 
 /// What must be durable together, in one record.
