@@ -42,7 +42,7 @@ impl Out {
         table: impl FnOnce(&T) -> String,
     ) -> Result<(), Failure> {
         match self.format {
-            Format::Table => text(&table(value)),
+            Format::Table => text(table(value).trim_end()),
             Format::Json => {
                 let json = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
                 text(&json)
