@@ -48,7 +48,16 @@ impl RunArgs {
         let payload = self.options.exec_payload(&self.command)?;
         let mut spec = self.options.spec(super::EXEC, payload, super::now())?;
         spec.max_retries = Some(spec.max_retries.unwrap_or(0));
-        let accepted = submit(calls, spec).await.map_err(own)?;
+        let id = spec.id.clone();
+        let accepted = tokio::select! {
+            biased;
+            stopped = tokio::signal::ctrl_c() => {
+                // It may have been accepted already, or be on its way.
+                stopped?;
+                return cancel(calls, &id).await;
+            }
+            accepted = submit(calls, spec) => accepted.map_err(own)?,
+        };
         if self.detach {
             return out.show(&accepted, |accepted| accepted.id.clone());
         }
@@ -157,7 +166,7 @@ async fn cancel(calls: &Calls, id: &str) -> Result<(), Failure> {
         _ = tokio::signal::ctrl_c() => Err(Failure::quiet(INTERRUPTED)),
         ended = cancelled => match ended {
             Ok(_) => Err(Failure::new(INTERRUPTED, format!("task {id} was cancelled"))),
-            Err(failure) => Err(failure),
+            Err(failure) => Err(Failure { code: INTERRUPTED, ..failure }),
         },
     }
 }
