@@ -204,7 +204,6 @@ impl World {
                         Err(Rejection::IdConflict { .. }) => {
                             self.probes.hit(Probe::ConflictRefused)
                         }
-                        Err(Rejection::Full { .. }) => self.probes.hit(Probe::Refused),
                         Ok(_) | Err(_) => {}
                     }
                 }

@@ -435,7 +435,10 @@ impl World {
                 self.lease_expired(*token);
                 ("ends a lease", token.0)
             }
-            Note::Fenced { token } => ("refuses a report", token.0),
+            Note::Fenced { token } => {
+                self.probes.hit(Probe::StaleReportRefused);
+                ("refuses a report", token.0)
+            }
             Note::SnapshotTaken { index } => {
                 self.probes.hit(Probe::SnapshotTaken);
                 ("took a snapshot", *index)

@@ -184,8 +184,6 @@ probes! {
     ClockStepLeader = "leader's wall clock stepped",
     /// The leader was paused and came back.
     LeaderPaused = "leader paused",
-    /// A submit was refused because a bound was reached.
-    Refused = "refused at a bound",
     /// A write was forwarded by a follower.
     Forwarded = "write forwarded",
     /// An entry was handed to a follower twice.
