@@ -28,7 +28,7 @@ pub async fn connect(address: &str) -> Result<Channel, Status> {
 }
 
 /// The innermost cause: "Connection refused" rather than "transport error".
-fn cause(error: &dyn std::error::Error) -> String {
+pub(super) fn cause(error: &dyn std::error::Error) -> String {
     let mut inner = error;
     while let Some(source) = inner.source() {
         inner = source;

@@ -168,7 +168,8 @@ async fn run_lane(lane: Lane, to: NodeId, address: Arc<str>, queue: Queue, node:
         };
         let Err(status) = result else { continue };
         if heard {
-            tracing::info!(peer = to.0, %address, ?lane, error = status.message(), "stream broken");
+            let error = net::cause(&status);
+            tracing::info!(peer = to.0, %address, ?lane, error, "stream broken");
             heard = false;
         }
         // What waited for the broken stream is stale: raft says it again, from what it then knows.

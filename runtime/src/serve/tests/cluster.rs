@@ -99,3 +99,38 @@ async fn node_behind_the_log_catches_up_by_snapshot() {
     cluster.tasks(absent).await.get_task(look).await.expect("it has the newest");
     cluster.stop_all().await;
 }
+
+#[tokio::test]
+async fn node_tells_its_health_and_its_schema() {
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+    use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
+
+    let cluster = Nodes::start(1, None);
+    let channel = cluster.channel(0).await;
+    let request = HealthCheckRequest { service: "dtask.v1.TaskService".to_owned() };
+    let health = HealthClient::new(channel.clone()).check(request).await.expect("it answers");
+    assert_eq!(health.into_inner().status(), ServingStatus::Serving);
+    let question = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let answers = ServerReflectionClient::new(channel)
+        .server_reflection_info(futures_util::stream::iter([question]))
+        .await
+        .expect("it answers");
+    let answer = answers.into_inner().message().await.expect("it is whole").expect("one answer");
+    let ServerReflectionResponse {
+        message_response: Some(MessageResponse::ListServicesResponse(list)),
+        ..
+    } = answer
+    else {
+        panic!("{answer:?}")
+    };
+    let names: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
+    assert!(names.contains(&"dtask.v1.WorkerService"), "{names:?}");
+    cluster.stop_all().await;
+}

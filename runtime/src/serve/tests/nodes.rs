@@ -87,17 +87,20 @@ impl Nodes {
         self.addresses[at].1
     }
 
+    /// A connection to node `at`.
+    pub(super) async fn channel(&self, at: usize) -> Channel {
+        net::connect(&self.addresses[at].0.to_string()).await.expect("it listens")
+    }
+
     /// A client of node `at`.
     pub(super) async fn tasks(&self, at: usize) -> TaskServiceClient<Channel> {
-        let address = self.addresses[at].0.to_string();
-        TaskServiceClient::new(net::connect(&address).await.expect("it listens"))
+        TaskServiceClient::new(self.channel(at).await)
     }
 
     /// The cluster as node `at` sees it.
     pub(super) async fn view(&self, at: usize) -> v1::Cluster {
-        let address = self.addresses[at].0.to_string();
-        let channel = net::connect(&address).await.expect("it listens");
-        let view = ClusterServiceClient::new(channel).get_cluster(v1::GetClusterRequest {}).await;
+        let mut client = ClusterServiceClient::new(self.channel(at).await);
+        let view = client.get_cluster(v1::GetClusterRequest {}).await;
         view.expect("any node answers").into_inner()
     }
 
