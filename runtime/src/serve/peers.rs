@@ -261,15 +261,31 @@ async fn transfer(
     }
 }
 
-/// Reads off the loop's thread: a cold file would stall every connection of the node (P10.1).
-async fn read_piece(
-    mut file: Box<dyn SnapshotRead>,
-) -> Result<(Box<dyn SnapshotRead>, bytes::Bytes), Status> {
+/// A file that is being sent, and its next piece.
+type Read = (Box<dyn SnapshotRead>, bytes::Bytes);
+
+async fn read_piece(file: Box<dyn SnapshotRead>) -> Result<Read, Status> {
+    let (file, piece) = off_the_loop(file).await?;
+    Ok((file, piece.map_err(|error| Status::internal(format!("snapshot file: {error}")))?))
+}
+
+/// What reading one piece gave.
+type Tried = (Box<dyn SnapshotRead>, std::io::Result<bytes::Bytes>);
+
+/// Reads on another thread: a cold file would stall every connection of the node (P10.1).
+#[cfg(not(madsim))]
+async fn off_the_loop(mut file: Box<dyn SnapshotRead>) -> Result<Tried, Status> {
     let read = move || {
         let piece = file.next(limits::SNAPSHOT_PIECE_BYTES);
         (file, piece)
     };
     let joined = tokio::task::spawn_blocking(read).await;
-    let (file, piece) = joined.map_err(|error| Status::internal(error.to_string()))?;
-    Ok((file, piece.map_err(|error| Status::internal(format!("snapshot file: {error}")))?))
+    joined.map_err(|error| Status::internal(error.to_string()))
+}
+
+/// The simulator has no other thread, and its disk never blocks one.
+#[cfg(madsim)]
+async fn off_the_loop(mut file: Box<dyn SnapshotRead>) -> Result<Tried, Status> {
+    let piece = file.next(limits::SNAPSHOT_PIECE_BYTES);
+    Ok((file, piece))
 }
