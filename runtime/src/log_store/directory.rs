@@ -10,7 +10,10 @@ use std::thread::JoinHandle;
 use dtask_core::log::{DiskOp, File};
 
 /// Zeros written at once when a file is preallocated.
-const ZEROS: [u8; 1 << 18] = [0; 1 << 18];
+static ZEROS: [u8; 1 << 18] = [0; 1 << 18];
+
+/// The segments' bytes by number, and the names of the log's other files, ascending.
+type Content = (BTreeMap<u64, Vec<u8>>, Vec<File>);
 
 /// An open data directory. The lock is held as long as this lives.
 #[derive(Debug)]
@@ -64,8 +67,8 @@ impl Directory {
         }))
     }
 
-    /// The segments' content and the names of the log's other files.
-    pub(super) fn read(&self) -> Result<(BTreeMap<u64, Vec<u8>>, Vec<File>), DiskError> {
+    /// Reads the whole log.
+    pub(super) fn read(&self) -> Result<Content, DiskError> {
         let mut segments = BTreeMap::new();
         let mut others = Vec::new();
         let entries = fs::read_dir(&self.path).map_err(|e| self.error("cannot list", None, e))?;

@@ -169,7 +169,10 @@ impl LogStore {
 
 impl Disk for LogStore {
     fn persist(&mut self, persist: Persist) {
-        let _ = self.log.as_ref().map(|log| log.send(persist));
+        if let Some(log) = &self.log {
+            // A thread that is gone has said why; the host stops.
+            let _ = log.send(persist);
+        }
     }
 
     fn snapshot_write(&mut self, index: u64, data: Bytes) {

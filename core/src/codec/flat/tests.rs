@@ -1,3 +1,5 @@
+//! The flat layout: round trips, every truncation, arbitrary bytes.
+
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -4,6 +4,7 @@
 mod cluster;
 mod elections;
 mod formation;
+mod member;
 mod persistence;
 mod snapshots;
 mod traces;
