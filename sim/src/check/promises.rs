@@ -14,8 +14,10 @@ use super::{Verdict, hold};
 pub struct Acknowledged {
     /// The serial that the client was told.
     pub serial: u64,
-    /// By which term's leader, as far as the World knows.
+    /// Which node said so first.
     pub leader: usize,
+    /// When it said so first.
+    pub at: u64,
 }
 
 /// What clients asked for and were promised.
@@ -48,7 +50,7 @@ impl Promises {
     /// same serial. Returns who acknowledged it first, if it was before.
     pub fn acknowledged(
         &mut self,
-        leader: usize,
+        (leader, at): (usize, u64),
         id: &str,
         accepted: &Accepted,
         ledger: &Ledger,
@@ -80,9 +82,25 @@ impl Promises {
                 "{id} was acknowledged as new twice with serial {serial}"
             );
         }
-        let value = before.unwrap_or(Acknowledged { serial, leader });
+        let value = before.unwrap_or(Acknowledged { serial, leader, at });
         self.acknowledged.insert(id.into(), Acknowledged { serial, ..value });
         Ok(before)
+    }
+
+    /// S19, the part that needs no search: a linearizable read that began after a task was
+    /// acknowledged does not miss it while it is unfinished.
+    pub fn s19_a_read_sees_what_was_acknowledged(
+        &self,
+        id: &str,
+        asked_at: u64,
+        ledger: &Ledger,
+    ) -> Verdict {
+        let Some(promise) = self.acknowledged.get(id).filter(|it| it.at < asked_at) else {
+            return Ok(());
+        };
+        let ended = ledger.record(promise.serial).is_none_or(|record| record.done.is_some());
+        hold!("S19", ended, "{id}, acknowledged at {} us, is missed at {asked_at} us", promise.at);
+        Ok(())
     }
 
     /// S7 at the end: each acknowledged task is in the final state unless the log ended it. `live`

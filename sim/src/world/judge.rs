@@ -113,8 +113,12 @@ impl World {
                 for (task, result) in tasks.iter().zip(results) {
                     let Ok(accepted) = result else { continue };
                     self.s4_acknowledged_is_durable(who, &task.id, accepted.serial)?;
-                    let before =
-                        self.promises.acknowledged(who, &task.id, accepted, self.chain.ledger())?;
+                    let before = self.promises.acknowledged(
+                        (who, self.at),
+                        &task.id,
+                        accepted,
+                        self.chain.ledger(),
+                    )?;
                     if before.is_some_and(|before| before.leader != who) {
                         self.probes.hit(Probe::RepeatAfterFailover);
                     }
@@ -128,6 +132,13 @@ impl World {
                 if view.recurrence.is_none() {
                     self.outside.cancel_acknowledged(view.serial);
                 }
+            }
+            (
+                Request::Task { stale: false, id } | Request::Wait { id, .. },
+                Reply::NotLive { .. },
+            ) => {
+                let ledger = self.chain.ledger();
+                self.promises.s19_a_read_sees_what_was_acknowledged(id, call.asked_at, ledger)?;
             }
             (Request::Task { stale: false, id }, Reply::Task(view)) => {
                 // Only the leader knows workers: a follower cannot tell why a ready task waits.
@@ -246,6 +257,11 @@ impl World {
             |id| self.history.task(id).is_some(),
         )?;
         self.s18_history_is_exact()?;
+        for &node in &self.core {
+            let Some(driver) = &self.nodes[node].driver else { continue };
+            let audit = driver.machine().state().audit();
+            hold!("S6", audit.is_ok(), "node {}: {}", node + 1, audit.err().unwrap_or_default());
+        }
         self.s10_everything_unfinished_is_awaited()
     }
 
