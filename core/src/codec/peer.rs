@@ -31,6 +31,9 @@ pub fn encode_envelope(envelope: Envelope) -> pb::PeerEnvelope {
             Wire::Introduce(pb::PeerIntroduce { voters: numbers(voters), ask })
         }
         Body::Reject { reason } => Wire::Reject(pb::PeerReject { reason: reason.into() }),
+        Body::Announce { grpc, http } => {
+            Wire::Announce(pb::PeerAnnounce { grpc: grpc.into(), http: http.into() })
+        }
         Body::Raft(messages) => Wire::Raft(pb::PeerRaft {
             messages: messages.into_iter().map(encode_message).collect(),
         }),
@@ -63,6 +66,9 @@ pub fn decode_envelope(message: pb::PeerEnvelope) -> Result<Envelope, EnvelopeEr
         }
         Wire::Reject(pb::PeerReject { reason }) => {
             Body::Reject { reason: String::into_boxed_str(reason) }
+        }
+        Wire::Announce(pb::PeerAnnounce { grpc, http }) => {
+            Body::Announce { grpc: grpc.into(), http: http.into() }
         }
         Wire::Raft(raft) => Body::Raft(
             raft.messages.into_iter().map(decode_message).collect::<Result<_, EnvelopeError>>()?,
@@ -191,6 +197,7 @@ mod tests {
     fn every_body_crosses_unchanged() {
         crosses(Body::Introduce { voters: vec![NodeId(1), NodeId(2)], ask: true });
         crosses(Body::Reject { reason: "an empty disk".into() });
+        crosses(Body::Announce { grpc: "a:7100".into(), http: "".into() });
         crosses(Body::Snapshot(SnapshotPiece {
             index: 9,
             term: 3,

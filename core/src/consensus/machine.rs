@@ -18,6 +18,7 @@ use super::turn::{PeerProgress, ProposeError, ReadId, RoleChange, Turn};
 use crate::consensus::Role;
 use crate::consensus::{LogFact, Persist, Recovered};
 use crate::id::{ClusterId, Incarnation, NodeId};
+use crate::limits;
 use crate::time::{Instant, Now};
 
 /// Ticks made up at once after a pause: a node that was stopped reads its mail before it calls an
@@ -41,6 +42,7 @@ pub struct Consensus {
     replies: Vec<Envelope>,
     mail: Vec<(NodeId, RaftMessage)>,
     pieces: Vec<SnapshotPiece>,
+    announced: Vec<(NodeId, Box<str>, Box<str>)>,
     warnings: Vec<String>,
     halt: Option<String>,
     newly_formed: Option<ClusterId>,
@@ -72,6 +74,7 @@ impl Consensus {
             replies: Vec::new(),
             mail: Vec::new(),
             pieces: Vec::new(),
+            announced: Vec::new(),
             warnings: Vec::new(),
             halt: None,
             newly_formed: None,
@@ -106,7 +109,12 @@ impl Consensus {
                     }
                 }
             }
-            Body::Raft(_) | Body::Snapshot(_) => {}
+            Body::Announce { grpc, http } if self.is_member(from, cluster) => {
+                if self.announced.len() < limits::NODES_MAX {
+                    self.announced.push((from.0, grpc, http));
+                }
+            }
+            Body::Raft(_) | Body::Snapshot(_) | Body::Announce { .. } => {}
         }
     }
 
@@ -215,6 +223,14 @@ impl Consensus {
         }
     }
 
+    /// Tells `to` where this node is reached (P3.6). Nothing before the cluster is formed.
+    pub fn announce(&mut self, to: NodeId, grpc: Box<str>, http: Box<str>) {
+        if self.formed.is_some() {
+            let body = Body::Announce { grpc, http };
+            self.replies.push(self.envelope(to, body));
+        }
+    }
+
     /// Ends a turn: appends to `turn` everything that follows.
     pub fn drain(&mut self, now: Now, turn: &mut Turn) {
         self.wake(now);
@@ -225,6 +241,7 @@ impl Consensus {
         }
         turn.formed = self.newly_formed.take();
         turn.pieces.append(&mut self.pieces);
+        turn.announced.append(&mut self.announced);
         match &mut self.stage {
             Stage::Introducing { bootstrap, tick } => {
                 turn.sends.append(&mut self.replies);
@@ -388,13 +405,10 @@ impl Consensus {
             Met::Answer => {
                 self.replies.push(bootstrap::introduction(&self.config, cluster, from.0, false));
             }
-            Met::Reject(reason) => self.replies.push(Envelope {
-                group: self.config.group,
-                cluster,
-                from: (self.config.id, self.config.incarnation),
-                to: from.0,
-                body: Body::Reject { reason: reason.into() },
-            }),
+            Met::Reject(reason) => {
+                let body = Body::Reject { reason: reason.into() };
+                self.replies.push(self.envelope(from.0, body));
+            }
             Met::Odd(line) => self.warn(line),
         }
     }
@@ -443,12 +457,16 @@ impl Consensus {
         if batch.is_empty() {
             return;
         }
-        sends.push(Envelope {
+        sends.push(self.envelope(to, Body::Raft(core::mem::take(batch))));
+    }
+
+    fn envelope(&self, to: NodeId, body: Body) -> Envelope {
+        Envelope {
             group: self.config.group,
             cluster: self.cluster_id(),
             from: (self.config.id, self.config.incarnation),
             to,
-            body: Body::Raft(core::mem::take(batch)),
-        });
+            body,
+        }
     }
 }

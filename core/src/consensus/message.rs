@@ -39,6 +39,13 @@ pub enum Body {
         /// For people.
         reason: Box<str>,
     },
+    /// P3.6: "I am reached here", to the leader, which has it agreed. May be lost.
+    Announce {
+        /// gRPC `host:port`.
+        grpc: Box<str>,
+        /// HTTP `host:port`; empty if the sender serves none.
+        http: Box<str>,
+    },
     /// Raft messages of one turn, in order.
     Raft(Vec<RaftMessage>),
     /// A piece of a snapshot file.

@@ -1,5 +1,6 @@
 //! What consensus asks of the node when a turn ends, and the small facts it tells about itself.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -35,6 +36,8 @@ pub struct Turn {
     pub refused_snapshot: Option<u64>,
     /// The cluster was formed.
     pub formed: Option<ClusterId>,
+    /// Members that said where they are reached: gRPC and HTTP (P3.6).
+    pub announced: Vec<(NodeId, Box<str>, Box<str>)>,
     /// The role, term or leader has changed.
     pub role: Option<RoleChange>,
     /// The node must stop and print this line; nothing is stepped from here on.

@@ -19,7 +19,7 @@ pub mod stamp;
 mod workers;
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -99,7 +99,8 @@ pub struct Leader {
     stored: Vec<(u64, u64)>,
     /// Up to where that was proposed.
     stored_through: u64,
-    announce: bool,
+    /// Where nodes say that they are reached, to be agreed (P3.6).
+    announced: BTreeMap<NodeId, (Box<str>, Box<str>)>,
     follow: Follow,
     last_turn: Instant,
 }
@@ -139,7 +140,7 @@ impl Leader {
             projection: None,
             stored: Vec::new(),
             stored_through: 0,
-            announce: false,
+            announced: BTreeMap::new(),
             follow: Follow::default(),
             last_turn: now.mono,
         }
@@ -172,11 +173,18 @@ impl Leader {
             self.sessions.opened(attempt.instance);
         }
         self.registry.wake(now.mono, state, &self.sessions);
-        let (grpc, http) = &self.terms.addresses;
-        let known = state.addresses(self.terms.node);
-        self.announce = known != Some((&**grpc, &**http)) && !grpc.is_empty();
+        let (grpc, http) = self.terms.addresses.clone();
+        self.announced(self.terms.node, grpc, http);
         self.projection = Some(Projection::open(self.terms.cluster, out));
         out.push(Effect::Note(Note::Leading { term: self.term }));
+    }
+
+    /// A node said where it is reached; it repeats that until it is agreed (P3.6).
+    pub fn announced(&mut self, node: NodeId, grpc: Box<str>, http: Box<str>) {
+        let fits = grpc.len().max(http.len()) <= limits::ADDRESS_BYTES_MAX;
+        if fits && !grpc.is_empty() {
+            self.announced.insert(node, (grpc, http));
+        }
     }
 
     /// Notices time: a long gap since the last turn means that this process was stopped, and

@@ -103,9 +103,10 @@ impl Leader {
                 self.push(at, &Command::RetireInstance { instance }, Origin::Retire);
             }
         }
-        if core::mem::take(&mut self.announce) {
-            let (grpc, http) = self.terms.addresses.clone();
-            let node = self.terms.node;
+        for (node, (grpc, http)) in core::mem::take(&mut self.announced) {
+            if state.addresses(node) == Some((&*grpc, &*http)) {
+                continue;
+            }
             let command = Command::SetAddresses { node, grpc: &grpc, http: &http };
             self.push(at, &command, Origin::Addresses);
         }

@@ -21,7 +21,7 @@ pub struct NodeConfig {
     pub incarnation: Incarnation,
     /// From the host's entropy: seeds election timeouts and whatever else is proposed by chance.
     pub seed: u64,
-    /// Where this node is reached, replicated when it leads (P3.6).
+    /// Where this node is reached, replicated once a leader knows it (P3.6).
     pub addresses: Addresses,
     /// gRPC addresses by `--peer`, for a leader whose own word is not replicated yet.
     pub peers: Vec<(NodeId, Box<str>)>,

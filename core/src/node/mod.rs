@@ -31,7 +31,7 @@ use crate::leader::Leader;
 use crate::leader::admission::{Asked, Change};
 use crate::machine::{Deadline, Machine, Outbox, When};
 use crate::state::{Changes, State};
-use crate::time::Now;
+use crate::time::{Instant, Now};
 use crate::worker::{LeaderFrame, WorkerFrame};
 
 /// One scheduler node.
@@ -46,6 +46,8 @@ pub struct Node {
     reads: Reads,
     waits: Waits,
     snapshots: Snapshots,
+    /// Not before this moment does this node say again where it is reached (P3.6).
+    announce_at: Instant,
     /// Asked to stop leading and taking work.
     stopping: bool,
     /// Said `Halt`: nothing is stepped from there on.
@@ -269,7 +271,7 @@ impl Node {
         self.role.leader.filter(|leader| *leader != self.config.id)
     }
 
-    /// A node's gRPC address: its own word when it has led, else what `--peer` says.
+    /// A node's gRPC address: its own word when that is agreed, else what `--peer` says.
     fn address(&self, node: NodeId) -> Option<Box<str>> {
         if let Some((grpc, _)) = self.state.addresses(node) {
             return Some(grpc.into());

@@ -13,7 +13,7 @@ use crate::consensus::{Consensus, ConsensusConfig, RoleChange, Turn};
 use crate::id::{Incarnation, NodeId};
 use crate::log::Recovered;
 use crate::state::{Changes, IndexKey, State};
-use crate::time::Now;
+use crate::time::{Instant, Now};
 
 impl Node {
     /// A node that resumes what its disk holds. When that cannot be, its first step says `Halt`
@@ -42,6 +42,7 @@ impl Node {
             reads: Reads::default(),
             waits: Waits::default(),
             snapshots,
+            announce_at: Instant::default(),
             stopping: false,
             halted: false,
             failure,

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::io::{Effect, Note};
 use super::reads::Question;
@@ -13,9 +14,14 @@ use crate::machine::Outbox;
 use crate::state::State;
 use crate::time::Now;
 
+/// Between two announcements of a node's addresses: a commit takes far less, a lost message may
+/// cost a caller one look-up.
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(3);
+
 impl Node {
     pub(super) fn flush(&mut self, now: Now, out: &mut Outbox<Effect>) {
         self.consensus.wake(now);
+        self.announce(now);
         let applied = self.state.applied_index();
         // Ends: a proposal is committed by a later turn at the earliest, since it has to be
         // durable first (P3.1), so the second pass finds nothing more to propose or to ask.
@@ -38,6 +44,19 @@ impl Node {
         if !self.halted {
             self.walk(out);
         }
+    }
+
+    /// P3.6: tells the leader where this node is reached, until that is agreed. The leader's own
+    /// word needs no message. raft's ticks wake often enough.
+    fn announce(&mut self, now: Now) {
+        let (id, own) = (self.config.id, &self.config.addresses);
+        let agreed = self.state.addresses(id) == Some((&*own.grpc, &*own.http));
+        if agreed || own.grpc.is_empty() || now.mono < self.announce_at {
+            return;
+        }
+        let Some(leader) = self.leader_elsewhere() else { return };
+        self.announce_at = now.mono + ANNOUNCE_EVERY;
+        self.consensus.announce(leader, own.grpc.clone(), own.http.clone());
     }
 
     /// Begins a ReadIndex round for what was asked since the last one.
@@ -91,6 +110,11 @@ impl Node {
     fn take_turn(&mut self, now: Now, turn: &mut Turn, out: &mut Outbox<Effect>) {
         if let Some(reason) = turn.halt.take() {
             return self.halt(reason, out);
+        }
+        for (node, grpc, http) in turn.announced.drain(..) {
+            if let Some(leader) = &mut self.leader {
+                leader.announced(node, grpc, http);
+            }
         }
         for persist in turn.persists.drain(..) {
             out.push(Effect::Persist(persist));
@@ -165,6 +189,9 @@ impl Node {
     fn turn_role(&mut self, now: Now, change: RoleChange, out: &mut Outbox<Effect>) {
         let leads = change.role == Role::Leader;
         let known = (self.role.term, self.role.leader);
+        if known.1 != change.leader {
+            self.announce_at = now.mono;
+        }
         self.role = change;
         if self.leader.as_ref().is_some_and(|leader| !leads || leader.term() != change.term) {
             self.step_down(out);

@@ -79,6 +79,11 @@ impl Script {
             "cancel" | "trigger" | "delete" | "task" | "attempts" | "wait" | "follow" => {
                 self.ask(&words);
             }
+            "addresses" => {
+                let to = self.to(&words);
+                let line = self.world().addresses(to);
+                self.lines.push(line);
+            }
             "cluster?" => {
                 let request = Request::Cluster;
                 self.send(&words, String::new(), request);
@@ -109,6 +114,7 @@ impl Script {
             "cut" => self.world().cut(node(1)),
             "heal" => self.world().heal(),
             "crash" => self.world().crash(node(1)),
+            "move" => self.world().move_away(node(1)),
             "start" => self.world().start(node(1)),
             "pause" => self.world().pause(node(1)),
             "resume" => self.world().resume(node(1)),

@@ -48,6 +48,8 @@ pub(crate) struct World {
     cut: BTreeSet<NodeId>,
     /// Stopped processes: nothing is fed to them.
     paused: BTreeSet<NodeId>,
+    /// Nodes that are reached elsewhere since their latest start.
+    moved: BTreeSet<NodeId>,
     mail: VecDeque<Envelope>,
     seen: VecDeque<Seen>,
     /// Sessions by the node they are connected to.
@@ -73,6 +75,7 @@ impl World {
             members: BTreeMap::new(),
             cut: BTreeSet::new(),
             paused: BTreeSet::new(),
+            moved: BTreeSet::new(),
             mail: VecDeque::new(),
             seen: VecDeque::new(),
             sessions: BTreeMap::new(),
@@ -118,14 +121,20 @@ impl World {
         member.lives += 1;
         member.disk.life = member.lives;
         let mut config = NodeConfig::new(id, voters, member.disk.incarnation, 7);
+        let host = if self.moved.contains(&id) { "moved" } else { "node" };
         config.addresses = Addresses {
-            grpc: format!("node{id}:7100").into(),
-            http: format!("node{id}:7180").into(),
+            grpc: format!("{host}{id}:7100").into(),
+            http: format!("{host}{id}:7180").into(),
         };
         config.snapshot_log_bytes_min = self.snapshot_log_bytes_min;
         let node = Node::new(config, member.disk.clone());
         member.driver = Some(Driver::new(node));
         self.settle();
+    }
+
+    /// The node's next life is reached elsewhere.
+    pub(crate) fn move_away(&mut self, id: NodeId) {
+        self.moved.insert(id);
     }
 
     /// Ends a node's process at once.
@@ -190,6 +199,17 @@ impl World {
         self.sessions.insert(session, to);
         self.feed(to, Input::Worker { session, frame });
         self.settle();
+    }
+
+    /// Where the nodes are reached, as far as one of them knows.
+    pub(crate) fn addresses(&self, asked: NodeId) -> String {
+        let member = self.members.get(&asked).and_then(|member| member.driver.as_ref());
+        let state = member.expect("a node that is up").machine().state();
+        let each = self.members.keys().map(|id| match state.addresses(*id) {
+            Some((grpc, http)) => format!("node {id} at {grpc} and {http}"),
+            None => format!("node {id} nowhere"),
+        });
+        each.collect::<Vec<_>>().join(", ")
     }
 
     /// The nodes that are up.

@@ -100,7 +100,7 @@ impl Peers {
         let queue = match &envelope.body {
             Body::Raft(messages) if messages.is_empty() => return,
             Body::Raft(_) | Body::Snapshot(_) => &link.append,
-            Body::Introduce { .. } | Body::Reject { .. } => &link.vote,
+            Body::Introduce { .. } | Body::Reject { .. } | Body::Announce { .. } => &link.vote,
         };
         drop(queue.try_send(envelope));
     }

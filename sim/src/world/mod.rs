@@ -276,6 +276,7 @@ fn envelope_name(envelope: &Envelope) -> &'static str {
     match &envelope.body {
         Body::Introduce { .. } => "hears introduction",
         Body::Reject { .. } => "hears rejection",
+        Body::Announce { .. } => "hears announcement",
         Body::Raft(_) => "hears raft",
         Body::Snapshot(_) => "hears snapshot",
     }
@@ -287,6 +288,7 @@ fn envelope_numbers(envelope: &Envelope) -> [u64; 3] {
     let size = match &envelope.body {
         Body::Introduce { voters, .. } => voters.len() as u64,
         Body::Reject { reason } => reason.len() as u64,
+        Body::Announce { grpc, http } => (grpc.len() + http.len()) as u64,
         Body::Raft(messages) => {
             for message in messages {
                 for word in [

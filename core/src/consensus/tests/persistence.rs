@@ -16,7 +16,10 @@ fn messages(sends: &[Envelope]) -> Vec<(NodeId, RaftMessage)> {
             Body::Raft(messages) => {
                 messages.iter().map(|message| (envelope.to, message.clone())).collect()
             }
-            Body::Introduce { .. } | Body::Reject { .. } | Body::Snapshot(_) => Vec::new(),
+            Body::Introduce { .. }
+            | Body::Reject { .. }
+            | Body::Announce { .. }
+            | Body::Snapshot(_) => Vec::new(),
         })
         .collect()
 }
