@@ -82,8 +82,10 @@ impl Promises {
                 "{id} was acknowledged as new twice with serial {serial}"
             );
         }
-        let value = before.unwrap_or(Acknowledged { serial, leader, at });
-        self.acknowledged.insert(id.into(), Acknowledged { serial, ..value });
+        // Another creation under an id whose reservation had passed counts from its own time.
+        let same = before.filter(|before| before.serial == serial);
+        let first = same.unwrap_or(Acknowledged { serial, leader, at });
+        self.acknowledged.insert(id.into(), first);
         Ok(before)
     }
 
