@@ -35,6 +35,8 @@ pub const LIVE_TASKS_MAX: u64 = 10_000_000;
 pub const INFLIGHT_BYTES_MAX: usize = 64 << 20;
 /// The history outbox, in bytes of what its records pin.
 pub const OUTBOX_BYTES_MAX: u64 = 1 << 30;
+/// Ended tasks and runs that `--history none` keeps in memory (P9.5).
+pub const ENDED_KEPT: u64 = 10_000;
 /// Commands in an entry: with the bytes below, bounds a turn to 1–2 ms (P1.3).
 pub const ENTRY_COMMANDS_MAX: usize = 1_000;
 /// Bytes in an entry; one larger command goes alone (P1.3).

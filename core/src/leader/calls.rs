@@ -8,9 +8,7 @@ use bytes::Bytes;
 use super::Leader;
 use super::admission::{Asked, Change};
 use super::follow;
-use super::plan::outbox_full;
 use crate::id::{RecordRef, Ticket, Token};
-use crate::limits;
 use crate::machine::Outbox;
 use crate::node::io::Effect;
 use crate::node::request::{Rejection, Reply};
@@ -29,7 +27,7 @@ impl Leader {
         state: &State,
         out: &mut Outbox<Effect>,
     ) {
-        let reply = match outbox_bound(state) {
+        let reply = match self.outbox_bound(state) {
             Some(full) => Some(Reply::Rejected(full)),
             None => self.admission.submit(ticket, tasks, self.in_flight_bytes),
         };
@@ -41,13 +39,28 @@ impl Leader {
     /// Takes a wish for a change in. It is never refused for load: it frees more than it takes.
     pub fn change(&mut self, asked: Asked, state: &State, out: &mut Outbox<Effect>) {
         if asked.change == Change::Trigger
-            && let Some(full) = outbox_bound(state)
+            && let Some(full) = self.outbox_bound(state)
         {
             let reply = Reply::Rejected(full);
             out.push(Effect::Answer { ticket: asked.ticket, reply });
             return;
         }
         self.admission.changes.push(asked);
+    }
+
+    /// P9.5: above three quarters of the outbox's bound new work is refused; fires, reports and
+    /// cancels go on.
+    fn outbox_bound(&self, state: &State) -> Option<Rejection> {
+        let (bytes, max) = (state.outbox_bytes(), self.terms.outbox_bytes_max);
+        if bytes <= max / 4 * 3 {
+            return None;
+        }
+        let what = alloc::format!(
+            "{} KiB of changes wait for history; new work is taken below three quarters of {} KiB",
+            bytes >> 10,
+            max >> 10
+        );
+        Some(Rejection::Full { what: what.into(), retry_after_ms: 1_000 })
     }
 
     /// Begins to relay an attempt's live output to a reader.
@@ -134,18 +147,6 @@ impl Leader {
         };
         view.wait = Some(WaitView { code, message, since: view.updated_at, until: None });
     }
-}
-
-/// A change's own reference and its record's fixed part.
-const CHANGE_BYTES: u64 = 128;
-
-/// P9.5: above three quarters of the outbox's bound new work is refused; fires, reports and
-/// cancels go on.
-fn outbox_bound(state: &State) -> Option<Rejection> {
-    // What a change pins is near what a record weighs on average.
-    let lag = state.changes().saturating_sub(state.stored());
-    let bytes = lag * (CHANGE_BYTES + state.held_bytes() / (state.records() as u64).max(1));
-    (bytes > limits::OUTBOX_BYTES_MAX / 4 * 3).then(|| outbox_full(bytes))
 }
 
 /// The kept tail of an attempt that has ended.

@@ -66,6 +66,10 @@ pub struct Terms {
     pub heartbeat: Duration,
     /// The feature level of its entries (P5.1).
     pub level: u32,
+    /// How much may wait for history (P9.5).
+    pub outbox_bytes_max: u64,
+    /// Ended tasks and runs that stay in memory when there is no history (P9.5).
+    pub ended_kept: u64,
 }
 
 /// One leadership.

@@ -11,10 +11,11 @@ use super::admission::{Asked, Change, Staged};
 use super::dispatch::{self, Floor};
 use super::draft::Origin;
 use super::leases::Due;
+use super::projection::Projection;
 use crate::limits;
 use crate::machine::Outbox;
 use crate::node::io::{Effect, Note};
-use crate::node::request::{Rejection, Reply};
+use crate::node::request::Reply;
 use crate::spec::{AttemptOutcome, NewTask, Overlap, Profile, Schedule};
 use crate::state::view::TaskStatus;
 use crate::state::{Close, Command, Create, Open, Start, State};
@@ -294,6 +295,7 @@ impl Leader {
     }
 
     fn plan_stored(&mut self, at: Timestamp, state: &State) {
+        self.plan_nowhere(state);
         for (epoch, through) in core::mem::take(&mut self.stored) {
             let mut from = self.stored_through.max(state.stored());
             // P1.5: a command touches a bounded number of rows.
@@ -306,6 +308,25 @@ impl Leader {
         }
     }
 
+    /// P9.5: without history the oldest ended tasks leave memory once `ended_kept` are there, or
+    /// once they weigh so much that new work would be refused.
+    fn plan_nowhere(&mut self, state: &State) {
+        let nowhere = self.projection.as_ref().is_some_and(Projection::is_nowhere);
+        // One step at a time: what it frees is known when it is applied.
+        if !nowhere || self.stored_through > state.stored() {
+            return;
+        }
+        let (kept, ended) = (self.terms.ended_kept, state.ended_in_memory());
+        // A change frees at most one run and its task, so a step leaves `kept` there; several
+        // share a step.
+        let many = ended > kept + kept / 10;
+        let heavy = state.outbox_bytes() > self.terms.outbox_bytes_max / 2;
+        if many || heavy {
+            let step = if many { (ended - kept).clamp(1, STORED_STEP) } else { STORED_STEP };
+            self.stored.push((0, state.changes().min(state.stored() + step)));
+        }
+    }
+
     /// P2.1: every entry wakes what is due; when none goes out by itself, an empty one does.
     fn wake_due(&mut self, at: Timestamp, state: &State) {
         let due = state.next_due().is_some_and(|due| due <= at);
@@ -313,14 +334,4 @@ impl Leader {
             self.drafts.touch(at);
         }
     }
-}
-
-/// The reply to a request that a full outbox refuses (P9.5).
-pub(super) fn outbox_full(bytes: u64) -> Rejection {
-    let what = alloc::format!(
-        "{} MiB of changes wait for history; new work is taken below three quarters of {} MiB",
-        bytes >> 20,
-        limits::OUTBOX_BYTES_MAX >> 20
-    );
-    Rejection::Full { what: what.into(), retry_after_ms: 1_000 }
 }

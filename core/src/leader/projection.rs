@@ -35,6 +35,8 @@ enum Phase {
     Storing { through: u64 },
     /// A transaction failed; open anew at this moment.
     Failed { reopen: Instant },
+    /// `--history none`: the leader lets ended tasks go by itself.
+    Nowhere,
     /// The database is not ours to write: a foreign one, or a newer copy.
     Foreign,
 }
@@ -56,6 +58,10 @@ impl Projection {
         out: &mut Outbox<Effect>,
     ) -> Option<(u64, u64)> {
         if matches!(self.phase, Phase::Storing { .. }) {
+            return None;
+        }
+        if epoch == 0 {
+            self.phase = Phase::Nowhere;
             return None;
         }
         // P9.2: replicated state remembers which database it writes.
@@ -96,8 +102,14 @@ impl Projection {
             | Phase::Opening
             | Phase::Idle { .. }
             | Phase::Failed { .. }
+            | Phase::Nowhere
             | Phase::Foreign => None,
         }
+    }
+
+    /// Whether there is no database and never will be (P9.5).
+    pub fn is_nowhere(&self) -> bool {
+        self.phase == Phase::Nowhere
     }
 
     /// The database is not this cluster's, or the log refused its word: nothing is stored from
@@ -121,7 +133,7 @@ impl Projection {
     /// Offers the next batch when it is time.
     pub fn offer(&mut self, now: Instant, state: &State, out: &mut Outbox<Effect>) {
         match &mut self.phase {
-            Phase::Opening | Phase::Storing { .. } | Phase::Foreign => {}
+            Phase::Opening | Phase::Storing { .. } | Phase::Nowhere | Phase::Foreign => {}
             Phase::Failed { reopen } => {
                 if *reopen <= now {
                     *self = Self::open(self.cluster, out);
@@ -161,6 +173,7 @@ impl Projection {
             Phase::Idle { lonely_since: None, .. }
             | Phase::Opening
             | Phase::Storing { .. }
+            | Phase::Nowhere
             | Phase::Foreign => None,
         }
     }

@@ -215,6 +215,8 @@ impl Node {
             lease_ttl: self.config.lease_ttl,
             heartbeat: self.config.lease_heartbeat,
             level: crate::state::LEVEL,
+            outbox_bytes_max: self.config.outbox_bytes_max,
+            ended_kept: self.config.ended_kept,
         };
         self.leader = Some(Box::new(Leader::new(terms, term, now)));
         if self.stopping {

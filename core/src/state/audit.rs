@@ -7,6 +7,7 @@ use alloc::string::String;
 use super::State;
 use super::digest::{Digest, record_hash, seed};
 use super::index::id_hash;
+use super::pinned::Pinned;
 use super::record::{Phase, Record, flag};
 use super::row::{self, kind};
 
@@ -69,7 +70,7 @@ impl State {
                 let moves = schedule.is_some_and(|s| s.next_run_at.is_some() || !s.live.is_empty());
                 demand!(moves, "S10: {name:?} has neither a fire time nor a run");
             }
-            Phase::Done(_) => {}
+            Phase::Done(_) => into.pinned.add_record(record.body.bytes().len() as u64),
         }
         if record.has(flag::RECURRING) {
             demand!(self.schedules.at(slot).is_some(), "{name:?}: its schedule is missing");
@@ -171,13 +172,17 @@ impl State {
         let open = self.attempts.open_len();
         demand!(open == counts.running, "S11: {} run, {open} are open", counts.running);
         let (mut token, mut held, mut bytes) = (0, BTreeMap::new(), counts.bytes);
+        let mut pinned = counts.pinned;
         while let Some((found, attempt)) = self.attempts.from(token) {
             token = found + 1;
             demand!(found < self.meta.next_token, "S11: token {found} was never given");
             let entry: &mut (u32, u32) = held.entry(attempt.instance).or_default();
             entry.0 += u32::from(attempt.ending.is_none());
             entry.1 += 1;
-            bytes += attempt.ending.as_ref().map_or(0, |ending| ending.bytes());
+            if let Some(ending) = &attempt.ending {
+                bytes += ending.bytes();
+                pinned.add_attempt(ending.bytes());
+            }
             let own = self.slab.at(attempt.slot).is_some_and(|r| r.serial == attempt.serial);
             demand!(own, "attempt {found}: its run has left memory before it");
             let last =
@@ -186,6 +191,7 @@ impl State {
             demand!(unstored, "attempt {found}: closed and stored, but in memory");
         }
         demand!(bytes == self.held_bytes, "{} bytes are held, not {bytes}", self.held_bytes);
+        demand!(pinned == self.pinned, "P9.5: {:?} wait for history, not {pinned:?}", self.pinned);
         for (id, known) in self.instances.all() {
             let (open, all) = held.get(&id).copied().unwrap_or_default();
             demand!(known.open == open && known.held == all, "instance {id} counts {known:?}");
@@ -242,6 +248,7 @@ struct Counts {
     running: usize,
     schedules: usize,
     bytes: u64,
+    pinned: Pinned,
     profiles: BTreeMap<u32, u32>,
     children: BTreeMap<u32, u32>,
 }

@@ -21,6 +21,7 @@ mod instances;
 mod lookup;
 mod meta;
 mod outbox;
+mod pinned;
 mod profiles;
 mod queue;
 mod ready;
@@ -79,6 +80,8 @@ pub struct State {
     live_tasks: u64,
     /// Bytes of bodies and of closed attempts. Derived.
     held_bytes: u64,
+    /// What waits in memory for history alone. Derived.
+    pinned: pinned::Pinned,
     /// A running snapshot walk: local, never replicated.
     walk: Option<Box<snapshot::Walk>>,
 }
@@ -105,6 +108,7 @@ impl State {
             dirty: Vec::new(),
             live_tasks: 0,
             held_bytes: 0,
+            pinned: pinned::Pinned::default(),
             walk: None,
         }
     }

@@ -119,6 +119,8 @@ impl Script {
             "pause" => self.world().pause(node(1)),
             "resume" => self.world().resume(node(1)),
             "shutdown" => self.world().shut_down(node(1)),
+            "outbox" => self.world().bound_outbox(words.number("bytes").expect("a number")),
+            "history" if words.plain(1) == "none" => self.world().no_history(),
             "history" => self.world().set_history(words.plain(1) == "up"),
             "wall" => {
                 let micros = span(&words.plain(1)[1..]).as_micros() as i64;

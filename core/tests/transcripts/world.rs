@@ -60,6 +60,9 @@ pub(crate) struct World {
     fed: bool,
     next_ticket: u64,
     snapshot_log_bytes_min: u64,
+    outbox_bytes_max: u64,
+    /// The database's epoch; zero: there is none.
+    epoch: u64,
     /// Durable records so far, and turns begun by time alone.
     pub(crate) persists: u64,
     pub(crate) wakes: u64,
@@ -84,6 +87,8 @@ impl World {
             fed: false,
             next_ticket: 1,
             snapshot_log_bytes_min,
+            outbox_bytes_max: 1 << 30,
+            epoch: 1,
             persists: 0,
             wakes: 0,
         };
@@ -127,6 +132,8 @@ impl World {
             http: format!("{host}{id}:7180").into(),
         };
         config.snapshot_log_bytes_min = self.snapshot_log_bytes_min;
+        config.outbox_bytes_max = self.outbox_bytes_max;
+        config.ended_kept = 5;
         let node = Node::new(config, member.disk.clone());
         member.driver = Some(Driver::new(node));
         self.settle();
@@ -166,12 +173,23 @@ impl World {
         self.settle();
     }
 
+    /// Lets little wait for history, from each node's next start on.
+    pub(crate) fn bound_outbox(&mut self, bytes: u64) {
+        self.outbox_bytes_max = bytes;
+    }
+
+    /// `--history none`.
+    pub(crate) fn no_history(&mut self) {
+        self.epoch = 0;
+        self.set_history(true);
+    }
+
     /// Takes the history database away, or gives it back.
     pub(crate) fn set_history(&mut self, up: bool) {
         self.history_up = up;
         if up {
             let through = self.history;
-            self.feed_leader(Input::HistoryReady { epoch: 1, through });
+            self.feed_leader(Input::HistoryReady { epoch: self.epoch, through });
         }
         self.settle();
     }
@@ -329,7 +347,7 @@ impl World {
             Effect::OpenHistory { .. } => {
                 let through = self.history;
                 let input = if self.history_up {
-                    Input::HistoryReady { epoch: 1, through }
+                    Input::HistoryReady { epoch: self.epoch, through }
                 } else {
                     Input::HistoryFailed
                 };

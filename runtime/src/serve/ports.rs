@@ -130,14 +130,15 @@ pub trait HistoryRead: Send + Sync + 'static {
     fn execution(&self, token: Token) -> Rows<'_, Option<AttemptRow>>;
 }
 
-/// `--history none`: every batch counts as stored at once, nothing can be read.
+/// `--history none`, told by epoch zero: the leader lets ended tasks go by itself (P9.5), nothing
+/// can be read.
 #[derive(Debug)]
 pub struct NoHistory {
     node: super::inbox::NodeHandle,
 }
 
 impl NoHistory {
-    /// The epoch of a database that is not there.
+    /// What the leader takes for "there is no database".
     const EPOCH: u64 = 0;
 
     /// Answers to `node`.

@@ -104,6 +104,7 @@ impl State {
         let texts = (close.error, close.output, close.tail);
         let ending = Ending::new(close.outcome, times, close.told.exit_code, texts);
         self.held_bytes += ending.bytes();
+        self.pinned.add_attempt(ending.bytes());
         attempt.ending = Some(Box::new(ending));
         attempt.change = self.outbox.push(Change::Attempt { token });
         let instance = attempt.instance;

@@ -116,6 +116,7 @@ impl State {
     pub(super) fn finish(&mut self, slot: u32, status: TaskStatus, changes: &mut Changes) {
         let Some(record) = self.slab.at_mut(slot) else { return };
         record.phase = Phase::Done(status);
+        self.pinned.add_record(record.body.bytes().len() as u64);
         let target = record.named(slot);
         let child = record.has(flag::RUN);
         if !child {
@@ -230,7 +231,9 @@ impl State {
             self.digest.add(row);
         }
         let Some(record) = self.slab.remove(slot) else { return };
-        self.held_bytes -= record.body.bytes().len() as u64;
+        let bytes = record.body.bytes().len() as u64;
+        self.held_bytes -= bytes;
+        self.pinned.remove_record(bytes);
         self.schedules.remove(slot, record.serial);
         self.release_profile(record.profile);
     }

@@ -16,10 +16,14 @@ impl State {
         through: u64,
         newest: u64,
     ) -> Result<Applied, Refusal> {
-        if through > newest || (self.meta.epoch != 0 && self.meta.epoch != epoch) {
+        let foreign = epoch != 0 && self.meta.epoch != 0 && self.meta.epoch != epoch;
+        if through > newest || foreign {
             return Err(Refusal::Stale);
         }
-        self.meta.epoch = epoch;
+        // Epoch zero stores to nowhere (`--history none`), which is no database to remember.
+        if epoch != 0 {
+            self.meta.epoch = epoch;
+        }
         for _ in 0..limits::ROWS_PER_COMMAND_MAX {
             if self.outbox.stored() >= through {
                 break;
@@ -58,6 +62,7 @@ impl State {
         self.digest.subtract(row);
         if let Some(ending) = &attempt.ending {
             self.held_bytes -= ending.bytes();
+            self.pinned.remove_attempt(ending.bytes());
         }
         if let Some(instance) = self.instances.at_mut(attempt.instance) {
             instance.held -= 1;

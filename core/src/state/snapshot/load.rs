@@ -188,6 +188,9 @@ impl Loader {
         let hash = id_hash(state.key, record.body.id_bytes());
         state.held_bytes += record.body.bytes().len() as u64;
         state.live_tasks += u64::from(!is_run && !record.is_done());
+        if record.is_done() {
+            state.pinned.add_record(record.body.bytes().len() as u64);
+        }
         state.profiles.retain_number(record.profile);
         if !state.slab.insert_at(slot, record) {
             return Err(SnapshotError::Inconsistent("a slot is taken twice"));
@@ -262,6 +265,7 @@ fn attempt(state: &mut State, from: &mut Cursor<'_>) -> Result<(), SnapshotError
     }
     if let Some(ending) = &attempt.ending {
         state.held_bytes += ending.bytes();
+        state.pinned.add_attempt(ending.bytes());
     }
     let row = state.digest.attempt(token, &attempt);
     state.digest.add(row);
