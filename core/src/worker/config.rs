@@ -34,6 +34,11 @@ pub const WELCOME_WAIT: Duration = Duration::from_secs(3);
 pub const SILENCE_MAX: Duration = Duration::from_secs(4);
 /// The first wait between two tries to connect.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// The longest wait between two of the first tries: while an election lasts, every wait is added
+/// to the pause that users see.
+pub const BACKOFF_QUICK_MAX: Duration = Duration::from_millis(150);
+/// How many tries are quick: about three elections long.
+pub const QUICK_TRIES: u32 = 25;
 /// The longest wait between two tries to connect.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// How long a drained worker waits for its last results to be acknowledged.

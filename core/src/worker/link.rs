@@ -8,7 +8,10 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::config::{BACKOFF_MAX, BACKOFF_MIN, CONNECT_WAIT, SILENCE_MAX, WELCOME_WAIT};
+use super::config::{
+    BACKOFF_MAX, BACKOFF_MIN, BACKOFF_QUICK_MAX, CONNECT_WAIT, QUICK_TRIES, SILENCE_MAX,
+    WELCOME_WAIT,
+};
 use super::io::{ConnectionId, Effect, Note};
 use crate::id::SessionId;
 use crate::machine::Outbox;
@@ -247,7 +250,8 @@ impl Link {
         let wait = match self.failures {
             0 => Duration::ZERO,
             n => {
-                let full = (BACKOFF_MIN * (1 << (n - 1).min(8))).min(BACKOFF_MAX);
+                let bound = if n <= QUICK_TRIES { BACKOFF_QUICK_MAX } else { BACKOFF_MAX };
+                let full = (BACKOFF_MIN * (1 << (n - 1).min(8))).min(bound);
                 let micros = u64::try_from(full.as_micros()).unwrap_or(u64::MAX);
                 Duration::from_micros(self.rng.range(micros / 2, micros))
             }
