@@ -32,6 +32,7 @@ async fn main() {
                 epoch: cursor.epoch,
                 after: first,
                 through: last,
+                gap: None,
                 tasks: (first..last).map(|number| task(number, ordered)).collect(),
                 runs: Vec::new(),
                 attempts: (first..last).map(|number| attempt(number, ordered)).collect(),

@@ -10,13 +10,15 @@ use dtask_core::node::TaskFilter;
 use dtask_core::spec::{
     AttemptOutcome, Backoff, DstFold, DstGap, Misfire, Overlap, Profile, Recurrence, Retry, Rule,
 };
-use dtask_core::state::history::{AttemptRow, HistoryBatch, RunRow, TaskRow};
+use dtask_core::state::Dropped;
+use dtask_core::state::history::{AttemptRow, HistoryBatch, HistoryGap, RunRow, TaskRow};
 use dtask_core::state::view::{
     AttemptView, RunCause, RunView, TaskStatus, TaskView, WaitCode, WaitView,
 };
 use dtask_core::time::Timestamp;
 use dtask_runtime::history::{Cursor, SqliteReader, SqliteWriter, WriteError, Writer as _};
 use dtask_runtime::serve::ports::{ExecutionQuery, HistoryRead as _, RunQuery, TaskQuery};
+use sqlx::Connection as _;
 
 const CLUSTER: ClusterId = ClusterId(0xfeed);
 
@@ -47,6 +49,7 @@ impl Database {
             epoch: self.cursor.epoch,
             after,
             through,
+            gap: None,
             tasks: Vec::new(),
             runs: Vec::new(),
             attempts: Vec::new(),
@@ -249,6 +252,29 @@ async fn only_the_cluster_that_claimed_a_database_opens_or_moves_it() {
     let error = db.writer.store(&batch).await.expect_err("foreign");
     assert!(matches!(error, WriteError::ForeignCluster { .. }), "{error}");
     assert_eq!(count(&db.reader()).await, 0);
+}
+
+#[tokio::test]
+async fn tasks_written_again_leave_the_cursor_until_the_gap_is_noted() {
+    let mut db = Database::fresh().await;
+    db.writer.store(&db.lives(1, 2)).await.expect("stored");
+    let again = HistoryBatch { tasks: vec![one_shot(1), one_shot(7)], ..db.batch(2, 2) };
+    assert_eq!(db.writer.store(&again).await.expect("stored"), 2);
+    let dropped = Dropped { tasks: 3, runs: 0, attempts: 5 };
+    let gap = Some(HistoryGap { from: 3, to: 9, dropped });
+    let last = HistoryBatch { gap, tasks: vec![one_shot(8)], ..db.batch(2, 9) };
+    assert_eq!(db.writer.store(&last).await.expect("stored"), 9);
+    assert_eq!(count(&db.reader()).await, 4);
+    let mut plain =
+        sqlx::sqlite::SqliteConnection::connect(&format!("sqlite:{}", db.path.display()))
+            .await
+            .expect("a file");
+    let row: (i64, i64, i64, i64, i64) =
+        sqlx::query_as("SELECT first, last, tasks, runs, executions FROM dtask_gaps")
+            .fetch_one(&mut plain)
+            .await
+            .expect("one gap");
+    assert_eq!(row, (3, 9, 3, 0, 5));
 }
 
 #[tokio::test]

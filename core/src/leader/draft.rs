@@ -83,6 +83,8 @@ pub enum Origin {
     Retire,
     /// History's cursor.
     Stored,
+    /// Changes leave memory unstored (P9.5).
+    Dropped,
     /// Where this node is reached.
     Addresses,
 }
@@ -99,6 +101,7 @@ impl Origin {
             | Self::Register { .. }
             | Self::Retire
             | Self::Stored
+            | Self::Dropped
             | Self::Addresses => false,
         }
     }
@@ -115,6 +118,7 @@ impl Origin {
             | Self::Register { .. }
             | Self::Retire
             | Self::Stored
+            | Self::Dropped
             | Self::Addresses => None,
         }
     }
@@ -136,6 +140,7 @@ impl Origin {
             | Self::Register { .. }
             | Self::Retire
             | Self::Stored
+            | Self::Dropped
             | Self::Addresses => false,
         }
     }
@@ -255,6 +260,7 @@ fn weight(command: &Command<'_>) -> usize {
         | Command::Trigger { .. }
         | Command::Delete { .. }
         | Command::RetireInstance { .. }
+        | Command::HistoryDropped { .. }
         | Command::HistoryStored { .. } => NUMBERS,
     }
 }

@@ -18,7 +18,7 @@ use crate::node::io::{Effect, Note};
 use crate::node::request::Reply;
 use crate::spec::{AttemptOutcome, NewTask, Overlap, Profile, Schedule};
 use crate::state::view::TaskStatus;
-use crate::state::{Close, Command, Create, Open, Start, State};
+use crate::state::{Close, Command, Create, Dropped, Open, Start, State};
 use crate::time::{Now, Timestamp};
 
 /// Opens in one planning entry: one entry's worth, so that a turn stays short (P1.3).
@@ -296,8 +296,13 @@ impl Leader {
 
     fn plan_stored(&mut self, at: Timestamp, state: &State) {
         self.plan_nowhere(state);
+        self.plan_dropped(at, state);
         for (epoch, through) in core::mem::take(&mut self.stored) {
             let mut from = self.stored_through.max(state.stored());
+            // The gap is written: its counts begin anew.
+            if through == from && state.dropped() != Dropped::default() {
+                self.push(at, &Command::HistoryStored { epoch, through }, Origin::Stored);
+            }
             // P1.5: a command touches a bounded number of rows.
             while from < through {
                 from = through.min(from + STORED_STEP);
@@ -306,6 +311,18 @@ impl Leader {
             }
             self.stored_through = from;
         }
+    }
+
+    /// P9.5: history never stops an accepted run. When it has been away for so long that memory
+    /// is short, the oldest changes leave memory unstored, and are counted.
+    fn plan_dropped(&mut self, at: Timestamp, state: &State) {
+        let bound = self.terms.outbox_bytes_max / 100 * 95;
+        if state.outbox_bytes() <= bound || self.stored_through > state.stored() {
+            return;
+        }
+        let through = state.changes().min(state.stored() + STORED_STEP);
+        self.push(at, &Command::HistoryDropped { through }, Origin::Dropped);
+        self.stored_through = through;
     }
 
     /// P9.5: without history the oldest ended tasks leave memory once `ended_kept` are there, or

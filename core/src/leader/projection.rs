@@ -31,8 +31,10 @@ enum Phase {
     Opening,
     /// The database is ready; the next batch begins after `through`.
     Idle { epoch: u64, through: u64, lonely_since: Option<Instant> },
-    /// A batch is out that ends at `through`.
-    Storing { through: u64 },
+    /// The cursor stands below what is in memory: current tasks are written again from `slot` on.
+    Behind { epoch: u64, through: u64, slot: u64 },
+    /// A batch is out that ends at `through`; behind it, tasks are written again from `then` on.
+    Storing { through: u64, then: Option<u64> },
     /// A transaction failed; open anew at this moment.
     Failed { reopen: Instant },
     /// `--history none`: the leader lets ended tasks go by itself.
@@ -81,11 +83,14 @@ impl Projection {
         if through < state.stored() {
             out.push(Effect::Note(Note::Warning {
                 text: alloc::format!(
-                    "history ends at change {through}, but the log was told {}: the database was \
-                     restored from an older copy; changes between are missing there",
+                    "history ends at change {through}, and changes up to {} have left memory: the \
+                     database was restored from an older copy, or was away for too long; the gap \
+                     is noted there and all current tasks are written again",
                     state.stored()
                 ),
             }));
+            self.phase = Phase::Behind { epoch, through, slot: 0 };
+            return None;
         }
         self.phase = Phase::Idle { epoch, through, lonely_since: None };
         (through > state.stored()).then_some((epoch, through))
@@ -94,11 +99,16 @@ impl Projection {
     /// A transaction committed. Returns what the log should be told.
     pub fn stored(&mut self, epoch: u64, through: u64) -> Option<(u64, u64)> {
         match self.phase {
-            Phase::Storing { through: expected } if expected == through => {
+            Phase::Storing { through: expected, then: Some(slot) } if expected == through => {
+                self.phase = Phase::Behind { epoch, through, slot };
+                None
+            }
+            Phase::Storing { through: expected, then: None } if expected == through => {
                 self.phase = Phase::Idle { epoch, through, lonely_since: None };
                 Some((epoch, through))
             }
             Phase::Storing { .. }
+            | Phase::Behind { .. }
             | Phase::Opening
             | Phase::Idle { .. }
             | Phase::Failed { .. }
@@ -125,7 +135,7 @@ impl Projection {
 
     /// The database cannot be reached, or refused.
     pub fn failed(&mut self, now: Instant) {
-        if matches!(self.phase, Phase::Storing { .. } | Phase::Idle { .. }) {
+        if matches!(self.phase, Phase::Storing { .. } | Phase::Idle { .. } | Phase::Behind { .. }) {
             self.phase = Phase::Failed { reopen: now + REOPEN_AFTER };
         }
     }
@@ -139,6 +149,19 @@ impl Projection {
                     *self = Self::open(self.cluster, out);
                 }
             }
+            Phase::Behind { epoch, through, slot } => {
+                let max = limits::HISTORY_BATCH_CHANGES_MAX;
+                let (mut batch, then) = state.history_again(*through, *slot, max);
+                batch.cluster = self.cluster;
+                batch.epoch = *epoch;
+                self.phase = Phase::Storing { through: batch.through, then };
+                out.push(Effect::StoreHistory(Box::new(batch)));
+            }
+            // P9.5: changes were dropped that this database was to get.
+            Phase::Idle { epoch, through, .. } if *through < state.stored() => {
+                self.phase = Phase::Behind { epoch: *epoch, through: *through, slot: 0 };
+                self.offer(now, state, out);
+            }
             Phase::Idle { epoch, through, lonely_since } => {
                 let waiting = state.changes().saturating_sub(*through);
                 if waiting == 0 {
@@ -150,16 +173,13 @@ impl Projection {
                 }
                 let (epoch, after) = (*epoch, *through);
                 let max = limits::HISTORY_BATCH_CHANGES_MAX;
-                // What is below the trim point is gone from memory: the batch begins there.
-                let from = after.max(state.stored());
-                let Some(mut batch) = state.history_batch(from, max) else {
+                let Some(mut batch) = state.history_batch(after, max) else {
                     *lonely_since = None;
                     return;
                 };
                 batch.cluster = self.cluster;
                 batch.epoch = epoch;
-                batch.after = after;
-                self.phase = Phase::Storing { through: batch.through };
+                self.phase = Phase::Storing { through: batch.through, then: None };
                 out.push(Effect::StoreHistory(Box::new(batch)));
             }
         }
@@ -171,6 +191,7 @@ impl Projection {
             Phase::Idle { lonely_since: Some(since), .. } => Some(since + COMPANY),
             Phase::Failed { reopen } => Some(reopen),
             Phase::Idle { lonely_since: None, .. }
+            | Phase::Behind { .. }
             | Phase::Opening
             | Phase::Storing { .. }
             | Phase::Nowhere

@@ -169,6 +169,7 @@ impl Leader {
             | Origin::Lost { .. }
             | Origin::TimeOut
             | Origin::Retire
+            | Origin::Dropped
             | Origin::Addresses => {}
         }
     }
@@ -235,6 +236,7 @@ impl Leader {
             | Origin::TimeOut
             | Origin::Retire
             | Origin::Stored
+            | Origin::Dropped
             | Origin::Addresses => {}
         }
     }
@@ -274,6 +276,7 @@ impl Origin {
             | Self::Register { .. }
             | Self::Retire
             | Self::Stored
+            | Self::Dropped
             | Self::Addresses => None,
         }
     }

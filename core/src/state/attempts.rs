@@ -150,6 +150,10 @@ impl Attempts {
         })
     }
 
+    pub(super) fn closed_len(&self) -> usize {
+        self.closed.len()
+    }
+
     pub(super) fn open_len(&self) -> usize {
         self.open.len()
     }

@@ -4,7 +4,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::State;
-use super::history::{AttemptRow, HistoryBatch, RunRow, TaskRow};
+use super::history::{AttemptRow, HistoryBatch, HistoryGap, RunRow, TaskRow};
 use super::outbox::Change;
 use super::record::{Record, flag};
 use crate::id::ClusterId;
@@ -22,6 +22,7 @@ impl State {
             epoch: self.meta.epoch,
             after,
             through: after,
+            gap: None,
             tasks: Vec::new(),
             runs: Vec::new(),
             attempts: Vec::new(),
@@ -40,6 +41,37 @@ impl State {
         }
         self.add_tasks_ahead(&mut batch);
         Some(batch)
+    }
+
+    /// P9.3: a batch for a database whose cursor stands at `after`, below what is in memory: up to
+    /// `max` rows of current tasks from slot `slot` on, and where to go on. The last batch, which
+    /// has no further slot, passes the gap; those before it leave the cursor where it is, so a
+    /// leader that ends in between costs only repeats.
+    pub fn history_again(&self, after: u64, slot: u64, max: usize) -> (HistoryBatch, Option<u64>) {
+        let mut tasks = Vec::new();
+        let next = self.walk_tasks(slot, max.saturating_mul(8), |task| {
+            if let Some(record) = self.record(task)
+                && let Some(view) = self.task_view(task)
+            {
+                let deleted = record.has(flag::DELETED);
+                tasks.push(TaskRow { number: record.change, deleted, view });
+            }
+            tasks.len() < max
+        });
+        let to = self.stored();
+        let gap = HistoryGap { from: after + 1, to, dropped: self.dropped() };
+        let last = next.is_none();
+        let batch = HistoryBatch {
+            cluster: ClusterId(0),
+            epoch: self.meta.epoch,
+            after,
+            through: if last { to } else { after },
+            gap: last.then_some(gap),
+            tasks,
+            runs: Vec::new(),
+            attempts: Vec::new(),
+        };
+        (batch, next)
     }
 
     /// Rows of runs and attempts refer to their task's row. One whose task changed again beyond the

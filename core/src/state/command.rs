@@ -64,6 +64,11 @@ pub enum Command<'a> {
         /// The last stored change number.
         through: u64,
     },
+    /// The oldest changes leave memory although history does not have them (P9.5).
+    HistoryDropped {
+        /// The last change number that goes.
+        through: u64,
+    },
     /// Where peers, workers and clients reach a node (P3.6).
     SetAddresses {
         /// Whose.

@@ -29,6 +29,17 @@ pub enum ApplyError {
     },
 }
 
+/// What has left memory without being stored, since history last came level (P9.5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Ended tasks.
+    pub tasks: u64,
+    /// Ended runs of recurring tasks.
+    pub runs: u64,
+    /// Closed attempts.
+    pub attempts: u64,
+}
+
 /// What applying entries produced, in order. The caller clears it between entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use super::facts::Dropped;
 use super::view::{AttemptView, RunView, TaskView};
 use crate::id::{ClusterId, RunNumber};
 
@@ -17,12 +18,25 @@ pub struct HistoryBatch {
     pub after: u64,
     /// The cursor will stand here.
     pub through: u64,
+    /// Changes that the database will never hold; the batch's last, which passes them.
+    pub gap: Option<HistoryGap>,
     /// Upserted by id.
     pub tasks: Vec<TaskRow>,
     /// Upserted by (task id, incarnation, run). One-shot tasks have none.
     pub runs: Vec<RunRow>,
     /// Upserted by token.
     pub attempts: Vec<AttemptRow>,
+}
+
+/// Changes that history will never hold (P9.3, P9.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryGap {
+    /// The first change number that is missing.
+    pub from: u64,
+    /// The last one.
+    pub to: u64,
+    /// What left memory unstored; nothing is known of what a restored database has lost.
+    pub dropped: Dropped,
 }
 
 /// A row of `tasks`.

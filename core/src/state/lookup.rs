@@ -250,6 +250,11 @@ impl State {
         self.meta.epoch
     }
 
+    /// What has left memory without being stored, since history last came level (P9.5).
+    pub const fn dropped(&self) -> super::Dropped {
+        self.meta.dropped
+    }
+
     /// Where the task with this id is, deleted ones too.
     pub(super) fn slot_of(&self, id: &[u8]) -> Option<u32> {
         self.ids.find(id_hash(self.key, id), |slot| {

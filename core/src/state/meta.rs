@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::codec::flat::{Cursor, DecodeError, Put};
+use crate::state::facts::Dropped;
 use crate::time::Timestamp;
 
 /// Counters and replicated time.
@@ -22,6 +23,8 @@ pub(super) struct Meta {
     pub(super) next_sequence: u64,
     /// The history database that is written; zero until one was (P9.2).
     pub(super) epoch: u64,
+    /// What history will miss (P9.5).
+    pub(super) dropped: Dropped,
 }
 
 impl Default for Meta {
@@ -34,6 +37,7 @@ impl Default for Meta {
             next_token: 1,
             next_sequence: 1,
             epoch: 0,
+            dropped: Dropped::default(),
         }
     }
 }
@@ -47,6 +51,9 @@ impl Meta {
         out.put_u64(self.next_token);
         out.put_u64(self.next_sequence);
         out.put_u64(self.epoch);
+        out.put_u64(self.dropped.tasks);
+        out.put_u64(self.dropped.runs);
+        out.put_u64(self.dropped.attempts);
     }
 
     pub(super) fn read(from: &mut Cursor<'_>) -> Result<Self, DecodeError> {
@@ -58,6 +65,7 @@ impl Meta {
             next_token: from.u64()?,
             next_sequence: from.u64()?,
             epoch: from.u64()?,
+            dropped: Dropped { tasks: from.u64()?, runs: from.u64()?, attempts: from.u64()? },
         })
     }
 }

@@ -43,7 +43,7 @@ use alloc::vec::Vec;
 pub use applied::{Applied, Refusal};
 pub use command::{Close, Command, Create, Fire, Open, Start};
 pub use facts::{
-    ApplyError, Changes, ClassId, DueSchedule, EndedTask, Finished, IndexKey, OpenAttempt,
+    ApplyError, Changes, ClassId, Dropped, DueSchedule, EndedTask, Finished, IndexKey, OpenAttempt,
     ReadyClass, ReadyRun,
 };
 

@@ -120,6 +120,13 @@ impl Script {
             "resume" => self.world().resume(node(1)),
             "shutdown" => self.world().shut_down(node(1)),
             "outbox" => self.world().bound_outbox(words.number("bytes").expect("a number")),
+            "gaps" => {
+                let gaps = std::mem::take(&mut self.world().gaps);
+                self.lines.extend(gaps);
+            }
+            "restore" => {
+                self.world().restore_history(words.number("through").expect("a number"));
+            }
             "history" if words.plain(1) == "none" => self.world().no_history(),
             "history" => self.world().set_history(words.plain(1) == "up"),
             "wall" => {

@@ -10,6 +10,7 @@ use dtask_core::id::{GroupId, Incarnation, NodeId, SessionId, Ticket};
 use dtask_core::log::{LogFact, Persist, Recovered};
 use dtask_core::machine::Driver;
 use dtask_core::node::{Addresses, Effect, Input, Node, NodeConfig, Note, Reply, Request};
+use dtask_core::state::history::HistoryBatch;
 use dtask_core::time::{Instant, Now, Timestamp};
 use dtask_core::worker::{LeaderFrame, WorkerFrame};
 
@@ -61,6 +62,8 @@ pub(crate) struct World {
     next_ticket: u64,
     snapshot_log_bytes_min: u64,
     outbox_bytes_max: u64,
+    /// What the database was told beside rows.
+    pub(crate) gaps: Vec<String>,
     /// The database's epoch; zero: there is none.
     epoch: u64,
     /// Durable records so far, and turns begun by time alone.
@@ -88,6 +91,7 @@ impl World {
             next_ticket: 1,
             snapshot_log_bytes_min,
             outbox_bytes_max: 1 << 30,
+            gaps: Vec::new(),
             epoch: 1,
             persists: 0,
             wakes: 0,
@@ -176,6 +180,13 @@ impl World {
     /// Lets little wait for history, from each node's next start on.
     pub(crate) fn bound_outbox(&mut self, bytes: u64) {
         self.outbox_bytes_max = bytes;
+    }
+
+    /// The database is replaced by an older copy of itself.
+    pub(crate) fn restore_history(&mut self, through: u64) {
+        self.history = through;
+        self.feed_leader(Input::HistoryFailed);
+        self.settle();
     }
 
     /// `--history none`.
@@ -355,6 +366,7 @@ impl World {
             }
             Effect::StoreHistory(batch) => {
                 if self.history_up && batch.after == self.history {
+                    self.note_gap(&batch);
                     self.history = batch.through;
                     let (epoch, through) = (batch.epoch, batch.through);
                     self.back(id, Input::HistoryStored { epoch, through });
@@ -384,6 +396,20 @@ impl World {
             }
             Effect::SendSnapshot { to, index, term } => self.send_file(id, to, index, term),
             Effect::CloseHistory => {}
+        }
+    }
+
+    fn note_gap(&mut self, batch: &HistoryBatch) {
+        if let Some(gap) = &batch.gap {
+            let lost = gap.dropped;
+            self.gaps.push(format!(
+                "changes {} to {} are missing: {} tasks, {} runs, {} attempts",
+                gap.from, gap.to, lost.tasks, lost.runs, lost.attempts
+            ));
+        }
+        if batch.gap.is_some() || batch.after == batch.through {
+            let ids = batch.tasks.iter().map(|row| &*row.view.id);
+            self.gaps.push(format!("again {}", ids.collect::<Vec<_>>().join(" ")));
         }
     }
 

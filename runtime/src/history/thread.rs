@@ -233,6 +233,7 @@ mod tests {
             epoch: 3,
             after,
             through,
+            gap: None,
             tasks: Vec::new(),
             runs: Vec::new(),
             attempts: Vec::new(),

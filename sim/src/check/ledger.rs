@@ -192,6 +192,7 @@ impl Ledger {
             | Command::RegisterInstance { .. }
             | Command::RetireInstance { .. }
             | Command::HistoryStored { .. }
+            | Command::HistoryDropped { .. }
             | Command::SetAddresses { .. } => Ok(Meaning::Nothing),
         }
     }

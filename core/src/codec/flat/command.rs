@@ -53,6 +53,10 @@ pub fn put_command(out: &mut Vec<u8>, command: &Command<'_>) {
             out.put_u8(11);
             out.put_u64(instance.0);
         }
+        Command::HistoryDropped { through } => {
+            out.put_u8(13);
+            out.put_u64(*through);
+        }
         Command::SetAddresses { node, grpc, http } => {
             out.put_u8(12);
             out.put_u64(node.0);
@@ -145,6 +149,7 @@ pub fn read_command(bytes: &[u8]) -> Result<Command<'_>, DecodeError> {
             grpc: from.text()?,
             http: from.text()?,
         },
+        13 => Command::HistoryDropped { through: from.u64()? },
         other => return Err(DecodeError::Tag("a command", other)),
     };
     from.end()?;

@@ -118,7 +118,7 @@ fn command(m: &Material, profile: u16) -> Command<'_> {
         1 => Start::At(time),
         _ => Start::Recurring { recurrence: Box::new(m.recurrence.clone()), next: later },
     };
-    match m.which % 12 {
+    match m.which % 13 {
         0 => Command::Create(Create {
             id: &m.text,
             name: &m.other,
@@ -164,6 +164,7 @@ fn command(m: &Material, profile: u16) -> Command<'_> {
         8 => Command::Delete { target, cancel: m.flag },
         9 => Command::RegisterInstance { instance, name: &m.text },
         10 => Command::RetireInstance { instance },
+        11 => Command::HistoryDropped { through: m.numbers[1] },
         _ => Command::SetAddresses { node: NodeId(m.numbers[3]), grpc: &m.text, http: &m.other },
     }
 }

@@ -84,6 +84,7 @@ impl State {
             Command::HistoryStored { epoch, through } => {
                 self.history_stored(*epoch, *through, newest)
             }
+            Command::HistoryDropped { through } => self.history_dropped(*through, newest),
             Command::SetAddresses { node, grpc, http } => self.set_addresses(*node, grpc, http),
         };
         answer.unwrap_or_else(Applied::Refused)

@@ -1,6 +1,7 @@
 //! What history has taken over leaves memory (P9.1).
 
 use crate::limits;
+use crate::state::facts::Dropped;
 use crate::state::outbox::Change;
 use crate::state::{Applied, Refusal, State};
 
@@ -24,6 +25,44 @@ impl State {
         if epoch != 0 {
             self.meta.epoch = epoch;
         }
+        // The cursor has passed what was dropped: the database's gap row has the counts.
+        if through >= self.outbox.stored() {
+            self.meta.dropped = Dropped::default();
+        }
+        self.trim(through);
+        Ok(Applied::Done)
+    }
+
+    /// P9.5: history is away and memory is short, so the oldest changes go as if they were stored,
+    /// and are counted. Runs that have not ended stay: what history misses is what has.
+    pub(super) fn history_dropped(
+        &mut self,
+        through: u64,
+        newest: u64,
+    ) -> Result<Applied, Refusal> {
+        if through > newest {
+            return Err(Refusal::Stale);
+        }
+        let before = self.in_memory();
+        self.trim(through);
+        let after = self.in_memory();
+        let dropped = &mut self.meta.dropped;
+        dropped.tasks += before.tasks - after.tasks;
+        dropped.runs += before.runs - after.runs;
+        dropped.attempts += before.attempts - after.attempts;
+        Ok(Applied::Done)
+    }
+
+    fn in_memory(&self) -> Dropped {
+        let tasks = self.ids.len() as u64;
+        Dropped {
+            tasks,
+            runs: self.slab.len() as u64 - tasks,
+            attempts: self.attempts.closed_len() as u64,
+        }
+    }
+
+    fn trim(&mut self, through: u64) {
         for _ in 0..limits::ROWS_PER_COMMAND_MAX {
             if self.outbox.stored() >= through {
                 break;
@@ -35,7 +74,6 @@ impl State {
                 Change::Passed => {}
             }
         }
-        Ok(Applied::Done)
     }
 
     fn attempt_stored(&mut self, token: u64, number: u64) {

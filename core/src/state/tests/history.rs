@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 use super::{Rig, create};
 use crate::id::InstanceId;
 use crate::spec::AttemptOutcome;
+use crate::state::history::HistoryGap;
 use crate::state::snapshot::{Loader, SnapshotError};
 use crate::state::view::TaskStatus;
-use crate::state::{Applied, Command, Create, Refusal, Start, State};
+use crate::state::{Applied, Command, Create, Dropped, Refusal, Start, State};
 use crate::time::Timestamp;
 
 #[test]
@@ -76,6 +77,54 @@ fn a_number_of_the_same_entry_is_not_stored_yet() {
     let stored = Command::HistoryStored { epoch: 5, through };
     let answers = rig.run(&[Command::Create(create("a")), stored]);
     assert_eq!(answers[1], Applied::Refused(Refusal::Stale));
+}
+
+#[test]
+fn dropped_changes_take_only_what_has_ended_and_are_counted() {
+    let mut rig = Rig::new();
+    let (done, live) = (rig.submit("done"), rig.submit("live"));
+    let token = rig.start(done, 1);
+    rig.end(token, AttemptOutcome::Succeeded);
+    let through = rig.state.changes();
+    assert!(rig.state.outbox_bytes() > 0 && rig.state.ended_in_memory() == 1);
+    let beyond = rig.one(Command::HistoryDropped { through: through + 1 });
+    assert_eq!(beyond, Applied::Refused(Refusal::Stale));
+    rig.one(Command::HistoryDropped { through });
+    assert!(!rig.state.holds(done) && rig.state.holds(live));
+    let dropped = Dropped { tasks: 1, runs: 0, attempts: 1 };
+    assert_eq!((rig.state.dropped(), rig.state.outbox_bytes()), (dropped, 0));
+    let (again, next) = rig.state.history_again(1, 0, 100);
+    assert_eq!((again.after, again.through, next), (1, through, None));
+    assert_eq!(again.gap, Some(HistoryGap { from: 2, to: through, dropped }));
+    assert_eq!(again.tasks.len(), 1);
+    // The cursor stands before the gap, then behind it.
+    rig.one(Command::HistoryStored { epoch: 5, through: 1 });
+    assert_eq!(rig.state.dropped(), dropped);
+    rig.one(Command::HistoryStored { epoch: 5, through });
+    assert_eq!(rig.state.dropped(), Dropped::default());
+}
+
+#[test]
+fn tasks_are_written_again_in_bounded_batches_and_the_last_one_passes_the_gap() {
+    let mut rig = Rig::new();
+    for n in 0..7 {
+        rig.submit(&alloc::format!("t{n}"));
+    }
+    let through = rig.state.changes();
+    rig.one(Command::HistoryStored { epoch: 5, through });
+    let (mut slot, mut ids) = (0, Vec::new());
+    loop {
+        let (batch, next) = rig.state.history_again(0, slot, 3);
+        assert!(batch.tasks.len() <= 3);
+        assert_eq!(batch.gap.is_some(), next.is_none());
+        assert_eq!(batch.through, if next.is_none() { through } else { 0 });
+        ids.extend(batch.tasks.into_iter().map(|row| row.view.id));
+        let Some(next) = next else { break };
+        slot = next;
+    }
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 7);
 }
 
 #[test]

@@ -100,7 +100,9 @@ impl Model {
             }
             Command::RetireInstance { instance } => self.retire(*instance),
             // What history has taken is checked from outside.
-            Command::HistoryStored { .. } | Command::SetAddresses { .. } => Ok(Applied::Done),
+            Command::HistoryStored { .. }
+            | Command::HistoryDropped { .. }
+            | Command::SetAddresses { .. } => Ok(Applied::Done),
         };
         answer.unwrap_or_else(Applied::Refused)
     }

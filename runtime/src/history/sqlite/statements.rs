@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use dtask_core::spec::draft::words;
 use dtask_core::spec::{Recurrence, Rule};
-use dtask_core::state::history::{AttemptRow, RunRow, TaskRow};
+use dtask_core::state::history::{AttemptRow, HistoryGap, RunRow, TaskRow};
 use dtask_core::time::Timestamp;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
 use sqlx::{Arguments as _, Encode, Type};
@@ -150,6 +150,20 @@ impl Table {
         let _ = write!(sql, " WHERE {}", self.newer);
         sql
     }
+}
+
+/// Notes a gap. A gap that grew before its row was stored has one row.
+pub(super) async fn gap(db: &mut SqliteConnection, gap: &HistoryGap) -> sqlx::Result<()> {
+    let mut row = Row { arguments: SqliteArguments::default(), failed: None };
+    row.number(gap.from).number(gap.to);
+    row.number(gap.dropped.tasks).number(gap.dropped.runs).number(gap.dropped.attempts);
+    if let Some(error) = row.failed {
+        return Err(sqlx::Error::Encode(error));
+    }
+    let sql = "INSERT OR REPLACE INTO dtask_gaps (first, last, tasks, runs, executions) \
+               VALUES (?, ?, ?, ?, ?)";
+    sqlx::query_with(sql, row.arguments).execute(db).await?;
+    Ok(())
 }
 
 /// Upserts tasks.

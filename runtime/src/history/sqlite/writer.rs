@@ -57,6 +57,9 @@ impl SqliteWriter {
             transaction.rollback().await?;
             return Ok(false);
         }
+        if let Some(gap) = &batch.gap {
+            statements::gap(&mut transaction, gap).await?;
+        }
         statements::tasks(&mut transaction, &batch.tasks).await?;
         statements::runs(&mut transaction, &batch.runs).await?;
         statements::attempts(&mut transaction, &batch.attempts).await?;
@@ -130,6 +133,11 @@ impl Writer for SqliteWriter {
             // of the cursor decides. A batch that is there counts as stored.
             Err(error) => {
                 drop(connection);
+                // P9.3: rows written again leave the cursor where it is, so it proves nothing; a
+                // repeat does no harm.
+                if batch.after == batch.through {
+                    return Err(away(error));
+                }
                 match self.resolve(batch).await {
                     Ok(through) => Ok(through),
                     Err(WriteError::Moved { found, after }) if found == after => Err(away(error)),
