@@ -3,4 +3,5 @@
 mod crashes;
 mod damage;
 mod disk;
+mod largest;
 mod model;

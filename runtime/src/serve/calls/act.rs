@@ -16,6 +16,11 @@ enum Done {
     AskLeader(Box<str>),
 }
 
+/// S13: what has ended stays ended.
+const NO_TRIGGER: &str = "; submit it under another id to run it again";
+/// What has left memory is history, and its rows are for readers.
+const NO_DELETE: &str = "; its rows stay in history";
+
 impl Calls {
     /// Ends a task, or one run of it.
     pub async fn cancel_task(
@@ -25,7 +30,7 @@ impl Calls {
     ) -> Result<v1::Task, Fault> {
         let run = request.run.map(RunNumber);
         let question = Request::Cancel { id: request.id.as_str().into(), run };
-        match self.act(call, &request.id, question).await? {
+        match self.act(call, &request.id, question, "").await? {
             Done::Here(task) => Ok(*task),
             Done::AskLeader(address) => {
                 let cancel =
@@ -42,7 +47,7 @@ impl Calls {
         request: v1::TriggerTaskRequest,
     ) -> Result<v1::Task, Fault> {
         let question = Request::Trigger { id: request.id.as_str().into() };
-        match self.act(call, &request.id, question).await? {
+        match self.act(call, &request.id, question, NO_TRIGGER).await? {
             Done::Here(task) => Ok(*task),
             Done::AskLeader(address) => {
                 let trigger =
@@ -59,7 +64,7 @@ impl Calls {
         request: v1::DeleteTaskRequest,
     ) -> Result<v1::Task, Fault> {
         let question = Request::Delete { id: request.id.as_str().into(), cancel: request.cancel };
-        match self.act(call, &request.id, question).await? {
+        match self.act(call, &request.id, question, NO_DELETE).await? {
             Done::Here(task) => Ok(*task),
             Done::AskLeader(address) => {
                 let delete =
@@ -69,27 +74,34 @@ impl Calls {
         }
     }
 
-    async fn act(&self, call: Call, id: &str, question: Request) -> Result<Done, Fault> {
+    /// `remedy` is what the caller of an ended task can do instead.
+    async fn act(
+        &self,
+        call: Call,
+        id: &str,
+        question: Request,
+        remedy: &str,
+    ) -> Result<Done, Fault> {
         match self.put(call, question).await {
             Ok(Reply::Task(view)) => Ok(Done::Here(Box::new(views::task(*view)))),
-            Ok(Reply::NotLive { .. }) => Err(self.refused(self.not_live(id).await)),
+            Ok(Reply::NotLive { .. }) => Err(self.refused(self.not_live(id, remedy).await)),
             Ok(reply) => Err(odd(&reply)),
             Err(No::AskLeader(address)) => Ok(Done::AskLeader(address)),
             // The node knows what is in memory; whether the id once was a task history knows.
             Err(No::Refused(fault)) if fault.code() == Code::NotFound => {
-                Err(self.refused(self.not_live(id).await))
+                Err(self.refused(self.not_live(id, remedy).await))
             }
             Err(No::Refused(fault)) => Err(self.refused(fault)),
         }
     }
 
     /// Why nothing can be done to a task that is not in memory.
-    async fn not_live(&self, id: &str) -> Fault {
+    async fn not_live(&self, id: &str, remedy: &str) -> Fault {
         match self.stored(id).await {
             Ok(TaskView { status, .. }) => Fault::new(
                 Code::FailedPrecondition,
                 "TERMINAL",
-                format!("the task has already ended: {}", views::status_word(status)),
+                format!("the task has already ended: {}{remedy}", views::status_word(status)),
             ),
             Err(fault) => fault,
         }

@@ -1,5 +1,6 @@
 //! Three nodes over loopback gRPC: submit, forward, read, run, restart, catch up.
 
+use dtask_core::limits;
 use dtask_proto::v1;
 
 use super::nodes::{Nodes, submit, task};
@@ -71,6 +72,41 @@ async fn cluster_goes_on_without_its_leader_and_takes_it_back() {
     for id in ["before", "between"] {
         let look = v1::GetTaskRequest { id: id.to_owned(), stale: true };
         client.get_task(look).await.expect("it came back with everything");
+    }
+    cluster.stop_all().await;
+}
+
+/// P1.3: the largest task, the largest batch by bytes and by count, through every path there is:
+/// forwarded, agreed, sent to peers, written, and read back at a restart.
+#[tokio::test]
+async fn largest_task_and_largest_batches_reach_every_node_and_outlive_a_restart() {
+    let mut cluster = Nodes::start(3, None);
+    let follower = (cluster.leader().await + 1) % 3;
+    let mut client = cluster.tasks(follower).await;
+    let heavy = |id: &str, bytes: usize| v1::TaskSpec {
+        payload: vec![b'x'; bytes].into(),
+        ..task(id, "noop")
+    };
+    submit(&mut client, heavy("largest", limits::PAYLOAD_BYTES_MAX)).await;
+    let each = limits::BATCH_BYTES_MAX / 4;
+    for (name, count, bytes) in [("heavy", 4, each), ("many", limits::BATCH_TASKS_MAX, 0)] {
+        let tasks = (0..count).map(|n| heavy(&format!("{name}-{n}"), bytes)).collect();
+        let request = v1::SubmitTasksRequest { tasks };
+        let answer = client.submit_tasks(request).await.expect("it is legal").into_inner();
+        assert_eq!(answer.results.len(), count);
+        assert!(answer.results.iter().all(|result| result.accepted.is_some()));
+    }
+    cluster.stop(follower).await;
+    cluster.restart(follower);
+    cluster.converge().await;
+    let last = format!("many-{}", limits::BATCH_TASKS_MAX - 1);
+    for at in 0..3 {
+        let mut client = cluster.tasks(at).await;
+        for (id, bytes) in [("largest", limits::PAYLOAD_BYTES_MAX), ("heavy-3", each), (&last, 0)] {
+            let look = v1::GetTaskRequest { id: id.to_owned(), stale: true };
+            let got = client.get_task(look).await.expect("every node has it").into_inner();
+            assert_eq!(got.payload.len(), bytes);
+        }
     }
     cluster.stop_all().await;
 }
