@@ -31,6 +31,8 @@ pub struct Figures {
     pub start_ms: Option<Percentiles>,
     /// Microseconds of CPU a task, by process (`--local` only).
     pub cpu_us_per_task: BTreeMap<String, f64>,
+    /// Resident memory that a waiting task takes, by scheduler (`--local --waiting` only).
+    pub memory_bytes_per_task: BTreeMap<String, f64>,
     /// Last start before a kill -9 of the leader to first start after it (`--local` only).
     pub failover_gap_ms: Option<f64>,
 }
@@ -73,6 +75,7 @@ impl Figures {
             submit_ms: Percentiles::of(&load.submit_us),
             start_ms: None,
             cpu_us_per_task: BTreeMap::new(),
+            memory_bytes_per_task: BTreeMap::new(),
             failover_gap_ms: None,
         }
     }
@@ -94,6 +97,9 @@ impl fmt::Display for Figures {
         if !self.cpu_us_per_task.is_empty() {
             let sum: f64 = self.cpu_us_per_task.values().sum();
             writeln!(f, "cpu        {sum:>9.2} µs a task, sum")?;
+        }
+        for (process, bytes) in &self.memory_bytes_per_task {
+            writeln!(f, "memory     {bytes:>9.0} bytes a waiting task, {process}")?;
         }
         if let Some(gap) = self.failover_gap_ms {
             writeln!(f, "failover   {gap:>9.0} ms between starts")?;

@@ -72,6 +72,7 @@ async fn call(
     begin: Instant,
 ) -> Result<Told> {
     let payload = Bytes::from(vec![b'x'; config.payload_bytes]);
+    let at = config.waiting.then(in_an_hour).transpose()?;
     let sample_every = (config.tasks / SAMPLES as u64).max(1);
     let mut told = Told { accepted: 0, submit_us: histogram()?, samples: Vec::new() };
     loop {
@@ -84,14 +85,14 @@ async fn call(
             tokio::time::sleep_until(due.into()).await;
         }
         let count = (config.tasks - first).min(config.batch as u64);
-        let specs: Vec<_> = (0..count).map(|_| spec(&payload)).collect();
+        let specs: Vec<_> = (0..count).map(|_| spec(&payload, at)).collect();
         let sampled = (first..first + count).find(|n| n % sample_every == 0);
         let sample = sampled.map(|n| specs[(n - first) as usize].id.clone());
-        let (at, start) = (SystemTime::now(), Instant::now());
+        let (called, start) = (SystemTime::now(), Instant::now());
         send(&mut client, specs).await?;
         told.submit_us.saturating_record(start.elapsed().as_micros() as u64);
         told.accepted += count;
-        told.samples.extend(sample.map(|id| (id, at)));
+        told.samples.extend(sample.map(|id| (id, called)));
     }
 }
 
@@ -125,8 +126,14 @@ async fn send(client: &mut TaskServiceClient<Channel>, specs: Vec<TaskSpec>) -> 
     anyhow::bail!("a submit was refused {TRIES_MAX} times in a row")
 }
 
-fn spec(payload: &Bytes) -> TaskSpec {
+fn in_an_hour() -> Result<i64> {
+    let due = SystemTime::now() + Duration::from_secs(3_600);
+    Ok(i64::try_from(due.duration_since(SystemTime::UNIX_EPOCH)?.as_micros())?)
+}
+
+fn spec(payload: &Bytes, at: Option<i64>) -> TaskSpec {
     TaskSpec {
+        at,
         id: uuid::Uuid::now_v7().to_string(),
         r#type: KIND.into(),
         payload: payload.clone(),

@@ -11,7 +11,7 @@ use dtask_proto::v1::task_service_client::TaskServiceClient;
 use dtask_proto::v1::worker_admin_service_client::WorkerAdminServiceClient;
 use dtask_proto::v1::{ListExecutionsRequest, ListWorkersRequest, SubmitTaskRequest, TaskSpec};
 
-use super::{KIND, connect, cpu};
+use super::{KIND, connect, process};
 
 /// Callers before and after the kill submit this often.
 const FAILOVER_EVERY: Duration = Duration::from_millis(5);
@@ -107,7 +107,7 @@ impl Local {
         self.nodes
             .iter()
             .chain(&self.workers)
-            .filter_map(|p| Some((p.name.clone(), cpu::of_process(p.child.id()).ok()?)))
+            .filter_map(|p| Some((p.name.clone(), process::cpu_time(p.child.id()).ok()?)))
             .collect()
     }
 
@@ -135,6 +135,32 @@ impl Local {
             .collect();
         all.insert("load generator".into(), per_task(own));
         all
+    }
+
+    /// Resident memory of each scheduler.
+    pub(crate) fn memory(&self) -> BTreeMap<String, u64> {
+        self.nodes
+            .iter()
+            .filter_map(|node| Some((node.name.clone(), process::memory(node.child.id()).ok()?)))
+            .collect()
+    }
+
+    /// Bytes of resident memory that each task added, by scheduler.
+    pub(crate) fn memory_per_task(
+        &self,
+        before: &BTreeMap<String, u64>,
+        tasks: u64,
+    ) -> BTreeMap<String, f64> {
+        let grown = |name: &String, now: u64| {
+            now.saturating_sub(before.get(name).copied().unwrap_or_default()) as f64
+        };
+        self.memory()
+            .into_iter()
+            .map(|(name, now)| {
+                let bytes = grown(&name, now) / tasks.max(1) as f64;
+                (name, bytes)
+            })
+            .collect()
     }
 
     /// Kills the leader with -9 under a light load: milliseconds from the last start of a handler

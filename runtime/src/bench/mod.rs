@@ -5,10 +5,10 @@
 //! and until history has them, and prints rates, latencies and the CPU time of each process. With
 //! `--local N` it first starts N schedulers and a worker as processes of their own.
 
-mod cpu;
 mod figures;
 mod load;
 mod local;
+mod process;
 
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,8 @@ pub struct BenchConfig {
     pub workers: usize,
     /// Slots of each worker with `local`.
     pub slots: u32,
+    /// Tasks are due in an hour: none runs, and what is measured is the memory that they take.
+    pub waiting: bool,
     /// With `local` and at least three schedulers: kill the leader under load at the end and
     /// measure the gap.
     pub failover: bool,
@@ -64,23 +66,31 @@ pub async fn run(config: BenchConfig) -> Result<Figures> {
     }
     let mut status = ClusterServiceClient::new(connect(&leader).await?);
     let before = cluster(&mut status).await?;
+    let memory_before = local.as_ref().map(local::Local::memory).unwrap_or_default();
     let cpu_before = local.as_ref().map(local::Local::cpu_times).unwrap_or_default();
-    let own_before = cpu::of_process(std::process::id())?;
+    let own_before = process::cpu_time(std::process::id())?;
 
     let begin = Instant::now();
     let load = load::submit(&config, &leader).await?;
     let submitted = begin.elapsed();
     let done = before.executions_opened - before.executions_running + load.accepted;
-    until(&mut status, |c| c.executions_opened - c.executions_running >= done).await?;
+    if !config.waiting {
+        until(&mut status, |c| c.executions_opened - c.executions_running >= done).await?;
+    }
     let completed = begin.elapsed();
     until(&mut status, |c| c.history_lag == 0).await?;
     let stored = begin.elapsed();
 
     let mut figures = Figures::new(&config, &load, submitted, completed, stored);
-    figures.start_ms = load::start_latency(&leader, &load).await?;
+    if !config.waiting {
+        figures.start_ms = load::start_latency(&leader, &load).await?;
+    }
     if let Some(local) = &mut local {
-        let own = cpu::of_process(std::process::id())? - own_before;
+        let own = process::cpu_time(std::process::id())? - own_before;
         figures.cpu_us_per_task = local.cpu_per_task(&cpu_before, own, load.accepted, &leader);
+        if config.waiting {
+            figures.memory_bytes_per_task = local.memory_per_task(&memory_before, load.accepted);
+        }
         if config.failover {
             figures.failover_gap_ms = Some(local.failover_gap(&leader).await?);
         }

@@ -36,6 +36,9 @@ pub(crate) struct BenchArgs {
     /// With --local: slots of each worker
     #[arg(long, value_name = "S", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(dtask_core::limits::WORKER_SLOTS_MAX)))]
     slots: u32,
+    /// Let the tasks wait for an hour and measure the memory that they take
+    #[arg(long, conflicts_with = "failover")]
+    waiting: bool,
     /// With --local: kill the leader at the end and measure the gap
     #[arg(long, requires = "local")]
     failover: bool,
@@ -57,6 +60,7 @@ impl BenchArgs {
             local: self.local.map(|nodes| nodes as usize),
             workers: self.workers as usize,
             slots: self.slots,
+            waiting: self.waiting,
             failover: self.failover,
         };
         let figures = bench::run(config)
