@@ -191,8 +191,11 @@ fn timed(iterations: u64, mut call: impl FnMut()) -> Duration {
     cpu() - begun
 }
 
+/// What to weigh: its name, when a task starts, whether history has it.
+type Kind = (&'static str, fn(u64) -> Start, bool);
+
 fn weigh() {
-    let kinds: [(&str, fn(u64) -> Start, bool); 3] = [
+    let kinds: [Kind; 3] = [
         ("waiting, stored", later, true),
         ("waiting, not stored", later, false),
         ("ready, stored", |_| Start::Ready, true),

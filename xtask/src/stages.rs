@@ -90,7 +90,8 @@ fn deny() -> Result<()> {
 }
 
 fn doc() -> Result<()> {
-    let mut command = cargo_command(&["doc", "--workspace", "--no-deps", "--quiet"]);
+    let mut command =
+        cargo_command(&["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"]);
     command.env("RUSTDOCFLAGS", "-D warnings");
     check(command)
 }

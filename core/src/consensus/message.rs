@@ -92,7 +92,7 @@ pub struct LogEntry {
     pub term: u64,
     /// A normal entry, or a membership change.
     pub conf_change: bool,
-    /// The encoded [`crate::state::Entry`], or raft's conf change. Shares its buffer.
+    /// The encoded entry (`crate::codec::flat`), or raft's conf change. Shares its buffer.
     pub data: Bytes,
 }
 

@@ -1,6 +1,6 @@
 //! The log's bytes, as pure functions over byte slices: docs/disk.md.
 //!
-//! [`Writer`] turns [`Persist`]s into [`DiskOp`]s, [`recover`] turns files into [`Recovered`]. The
+//! [`Writer`] turns [`Persist`]s into [`DiskOp`]s, [`recover()`] turns files into [`Recovered`]. The
 //! runtime's log thread and the simulated disk perform the same operations.
 
 pub mod disk;

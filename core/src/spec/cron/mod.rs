@@ -1,6 +1,6 @@
 //! Calendar schedules: a cron expression in a time zone, and the instants that it names.
 //!
-//! Civil time comes from [`expression`] (fields, days), zones from jiff's tables. This module
+//! Civil time comes from `expression` (fields, days), zones from jiff's tables. This module
 //! walks the stretches of constant offset between a zone's transitions and applies the DST rules
 //! where they meet: in the spring gap, civil times that no clock shows; in the autumn fold, civil
 //! times that clocks show twice.
