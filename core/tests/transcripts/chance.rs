@@ -14,6 +14,10 @@ pub(crate) fn play(seed: u64) {
     let mut script = Script::default();
     let snapshot = if rng.chance(1, 2) { 1_000 } else { 16 << 20 };
     script.command(&format!("cluster 3 snapshot={snapshot}"));
+    // From each node's next start on, history's absence soon costs what has ended (P9.5).
+    if rng.chance(1, 2) {
+        script.command("outbox bytes=3000");
+    }
     script.command("join w1 slots=2 alive");
     script.command("join w2 slots=1 alive");
     let mut down = None;
@@ -40,6 +44,9 @@ pub(crate) fn play(seed: u64) {
     }
     script.check_states();
     let lines = script.take_lines();
+    script.command("cluster?");
+    let line = script.take_lines().pop().unwrap_or_default();
+    assert!(line.ends_with("history lags by 0"), "seed {seed}: {line}");
     let accepted: Vec<&str> = lines
         .iter()
         .filter(|line| line.contains(": accepted") || line.contains(": known"))
@@ -69,6 +76,11 @@ fn draw(rng: &mut Rng, step: u64, down: &mut Option<u64>) -> Vec<String> {
         }
         11 => format!("trigger t{id}{to}"),
         12..14 => return fault(rng, down),
+        14 => match rng.below(4) {
+            0 => "history down".to_owned(),
+            1 => "restore through=0".to_owned(),
+            _ => "history up".to_owned(),
+        },
         _ => format!("advance {}ms", 50 * rng.range(1, 100)),
     };
     vec![line]

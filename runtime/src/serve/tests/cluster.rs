@@ -76,6 +76,26 @@ async fn cluster_goes_on_without_its_leader_and_takes_it_back() {
     cluster.stop_all().await;
 }
 
+/// P3.6: also nodes that have never led are known by where they advertise themselves.
+#[tokio::test]
+async fn every_node_is_shown_with_both_its_addresses() {
+    let cluster = Nodes::start(3, None);
+    for at in 0..3 {
+        cluster
+            .until("every address is agreed", async || {
+                let nodes = cluster.view(at).await.nodes;
+                let known = |node: &v1::Node| !node.grpc.is_empty() && !node.http.is_empty();
+                (nodes.len() == 3 && nodes.iter().all(known)).then_some(())
+            })
+            .await;
+        let nodes = cluster.view(at).await.nodes;
+        for (node, other) in nodes.iter().zip(0..) {
+            assert_eq!(node.http, cluster.http(other).to_string());
+        }
+    }
+    cluster.stop_all().await;
+}
+
 /// P1.3: the largest task, the largest batch by bytes and by count, through every path there is:
 /// forwarded, agreed, sent to peers, written, and read back at a restart.
 #[tokio::test]
