@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::mutants;
-use crate::run::{EXIT_SAFETY, Plan, exit_code, report, run, run_seed};
+use crate::run::{
+    EXIT_NONDETERMINISM, EXIT_SAFETY, Plan, differing, exit_code, report, run, run_seed,
+};
 use crate::world::Sabotage;
 use crate::world::config::{Config, Profile};
 
@@ -19,7 +21,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run seeds; exit codes: 127 crash, 128 liveness, 129 safety.
+    /// Run seeds; exit codes: 127 crash, 128 liveness, 129 safety, 130 two traces of one seed.
     Run {
         /// Run this one seed and print its end.
         #[arg(long, conflicts_with = "seeds")]
@@ -132,8 +134,15 @@ fn one(seed: u64, profile: Option<Profile>, verbose: bool) -> i32 {
     code
 }
 
+/// Seeds of a run whose traces are compared with a second run of theirs.
+const REPEATED: usize = 4;
+
 fn many(plan: &Plan, probes: bool) -> i32 {
+    let mut repeat = Vec::new();
     let summary = run(plan, |config, outcome| {
+        if repeat.len() < REPEATED {
+            repeat.push((config.clone(), outcome.hash));
+        }
         if outcome.failure.is_some() {
             println!("{}", report(config, outcome));
         }
@@ -147,8 +156,16 @@ fn many(plan: &Plan, probes: bool) -> i32 {
             println!("probe never met: {name}");
         }
     }
+    let different = differing(&repeat, plan.sabotage);
+    for it in &different {
+        let (seed, profile) = (it.config.seed, it.config.profile);
+        println!(
+            "NONDETERMINISM seed {seed}, profile {profile}: trace {:016x}, then {:016x}",
+            it.first, it.second
+        );
+    }
     println!("{}", summary.line());
-    summary.exit_code()
+    if different.is_empty() { summary.exit_code() } else { EXIT_NONDETERMINISM }
 }
 
 /// The trace hashes of seeds, one a line.

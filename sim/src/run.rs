@@ -187,6 +187,29 @@ pub fn run(plan: &Plan, mut seen: impl FnMut(&Config, &Outcome)) -> Summary {
     summary
 }
 
+/// A seed whose second trace is not its first.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    /// The seed and what it drew.
+    pub config: Config,
+    /// The hash of its first trace.
+    pub first: u64,
+    /// The hash of its second.
+    pub second: u64,
+}
+
+/// Runs seeds once more and compares their traces with the hashes seen before. One that differs
+/// makes every other result worthless.
+pub fn differing(seen: &[(Config, u64)], sabotage: Sabotage) -> Vec<Difference> {
+    seen.into_par_iter()
+        .map(|(config, first)| {
+            let second = run_seed(config.clone(), sabotage, false).hash;
+            Difference { config: config.clone(), first: *first, second }
+        })
+        .filter(|it| it.first != it.second)
+        .collect()
+}
+
 /// The report of a failure: everything that a reader needs to repeat it.
 pub fn report(config: &Config, outcome: &Outcome) -> String {
     let violation = outcome.failure.as_ref().map_or_else(String::new, ToString::to_string);

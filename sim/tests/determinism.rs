@@ -3,6 +3,10 @@
 
 use std::process::Command;
 
+use dtask_sim::run::{differing, run_seed};
+use dtask_sim::world::Sabotage;
+use dtask_sim::world::config::{Config, Profile};
+
 /// Seeds compared.
 const SEEDS: u64 = 8;
 
@@ -22,4 +26,14 @@ fn the_same_seed_gives_the_same_trace_in_two_processes() {
     for (one, other) in first.lines().zip(second.lines()) {
         assert_eq!(one, other);
     }
+}
+
+#[test]
+fn a_trace_that_its_seed_does_not_give_again_is_told() {
+    let config = Config::draw(1, Profile::Calm);
+    let hash = run_seed(config.clone(), Sabotage::Honest, false).hash;
+    let seen = [(config.clone(), hash), (config, !hash)];
+    let different = differing(&seen, Sabotage::Honest);
+    let hashes: Vec<_> = different.iter().map(|it| (it.first, it.second)).collect();
+    assert_eq!(hashes, [(!hash, hash)]);
 }
