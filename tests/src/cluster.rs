@@ -102,8 +102,8 @@ impl Cluster {
     }
 
     /// `dtask serve` for node `id` alone on the directory of node `of`, not started.
-    pub fn serve_alone(&self, id: usize, of: usize) -> Result<Command> {
-        Ok(self.serve(id, of, &[id]))
+    pub fn serve_alone(&self, id: usize, of: usize) -> Command {
+        self.serve(id, of, &[id])
     }
 
     fn serve(&self, id: usize, of: usize, peers: &[usize]) -> Command {

@@ -85,7 +85,9 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} tasks, batches of {}, {} at once", self.tasks, self.batch, self.clients)?;
         writeln!(f, "submitted  {:>9.0} /s", self.submitted_per_s)?;
-        writeln!(f, "completed  {:>9.0} /s", self.completed_per_s)?;
+        if self.memory_bytes_per_task.is_empty() {
+            writeln!(f, "completed  {:>9.0} /s", self.completed_per_s)?;
+        }
         writeln!(f, "stored     {:>9.0} /s", self.stored_per_s)?;
         writeln!(f, "submit     {}", self.submit_ms)?;
         if let Some(start) = &self.start_ms {
