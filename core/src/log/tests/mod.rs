@@ -3,5 +3,4 @@
 mod crashes;
 mod damage;
 mod disk;
-mod largest;
 mod model;

@@ -1,23 +1,20 @@
 //! P1.3: the largest legal entries go through every path that an entry takes in the core.
 
-use alloc::vec;
-use alloc::vec::Vec;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use dtask_proto::v1 as pb;
 use prost::Message as _;
 
-use super::disk::Disk;
-use super::model::{IDENTITY, owner};
-use crate::codec::peer::{decode_envelope, encode_envelope};
-use crate::consensus::{Body, Envelope, HardState, LogEntry, RaftMessage};
-use crate::id::{ClusterId, GroupId, Incarnation, NodeId};
-use crate::leader::draft::{Drafts, Origin};
-use crate::limits;
-use crate::log::{LogFact, Persist, Writer, recover};
-use crate::spec::{Backoff, Profile, Retry};
-use crate::state::{Changes, Command, Create, IndexKey, LEVEL, Start, State};
-use crate::time::Timestamp;
+use dtask_core::codec::peer::{decode_envelope, encode_envelope};
+use dtask_core::consensus::{Body, Envelope, HardState, LogEntry, RaftMessage};
+use dtask_core::id::{ClusterId, GroupId, Incarnation, NodeId};
+use dtask_core::leader::draft::{Drafts, Origin};
+use dtask_core::limits;
+use dtask_core::log::{DiskOp, File, Found, Identity, LogFact, Owner, Persist, Writer, recover};
+use dtask_core::spec::{Backoff, Profile, Retry};
+use dtask_core::state::{Changes, Command, Create, IndexKey, LEVEL, Start, State};
+use dtask_core::time::Timestamp;
 
 /// One command with the largest payload, then as many commands as an entry takes, and one more.
 fn entries() -> Vec<Bytes> {
@@ -85,20 +82,51 @@ fn largest_entries_fit_a_message_between_peers() {
     assert_eq!(decode_envelope(message), Ok(envelope));
 }
 
+/// A disk that never loses anything.
+type Disk = BTreeMap<File, Vec<u8>>;
+
+fn perform(disk: &mut Disk, ops: &[DiskOp]) {
+    for op in ops {
+        match op {
+            DiskOp::Create { file, len } => {
+                disk.insert(*file, vec![0; *len as usize]);
+            }
+            DiskOp::Write { file, offset, bytes } => {
+                let at = *offset as usize;
+                let content = disk.get_mut(file).expect("it was made");
+                content[at..at + bytes.len()].copy_from_slice(bytes);
+            }
+            DiskOp::Rename { from, to } => {
+                let content = disk.remove(from).expect("it was made");
+                disk.insert(*to, content);
+            }
+            DiskOp::Remove { file } => {
+                disk.remove(file);
+            }
+            DiskOp::Sync { .. } | DiskOp::SyncDir => {}
+        }
+    }
+}
+
+fn look(disk: &Disk) -> Found {
+    let owner =
+        Owner { group: GroupId(1), node: NodeId(2), voters: Some((1..=3).map(NodeId).collect()) };
+    let segments = disk
+        .iter()
+        .filter_map(|(file, content)| match file {
+            File::Segment(number) => Some((*number, content.clone())),
+            File::SegmentTemp(_) | File::Snapshot(_) | File::SnapshotTemp(_) => None,
+        })
+        .collect();
+    recover(&owner, &segments, &[]).expect("sound").expect("it was made")
+}
+
 #[test]
 fn largest_entries_are_recovered_from_the_log() {
     const SEGMENT: u64 = 1 << 20;
+    let identity = Identity { group: GroupId(1), node: NodeId(2), incarnation: Incarnation(72) };
     let mut disk = Disk::default();
-    let perform = |disk: &mut Disk, ops: &[crate::log::DiskOp]| {
-        for op in ops {
-            disk.perform(op);
-        }
-    };
-    perform(&mut disk, &Writer::create(IDENTITY, SEGMENT));
-    let look = |disk: &Disk| {
-        let found = recover(&owner(), &disk.segments(), &disk.others()).expect("sound");
-        found.expect("it was made")
-    };
+    perform(&mut disk, &Writer::create(identity, SEGMENT));
     let (mut writer, ops) = Writer::open(&look(&disk), SEGMENT);
     perform(&mut disk, &ops);
     writer.synced();
