@@ -192,12 +192,21 @@ impl Group {
             matched: raft.prs().get(from.0).map_or(0, |progress| progress.matched),
         };
         guard::judge(kind, &message, &facts)?;
+        if kind == MessageType::MsgAppendResponse
+            && facts.leading
+            && message.term == facts.term
+            && message.request_snapshot != 0
+        {
+            self.resend(from, message.request_snapshot);
+            return Ok(());
+        }
         let Some(message) = convert::message_in(from, self.id, message) else { return Ok(()) };
         match kind {
             // P3.4, P10.2
             MessageType::MsgTimeoutNow if !self.disk_is_still() => self.timeout_now = Some(message),
             MessageType::MsgSnapshot if self.holds(&message) => self.step_now(message),
             MessageType::MsgSnapshot => {
+                self.ask_again(from, &message);
                 self.inbound.hold(message);
                 self.take_snapshot();
             }
@@ -212,6 +221,36 @@ impl Group {
         let meta = message.get_snapshot().get_metadata();
         let log = &self.raw.raft.raft_log;
         meta.index <= log.committed || log.match_term(meta.index, meta.term)
+    }
+
+    /// Tells the leader when pieces of its snapshot were lost here, in the message by which raft
+    /// lets a follower ask for one. It acknowledges nothing, and claims a term only once that is
+    /// durable (P3.2).
+    fn ask_again(&mut self, leader: NodeId, message: &Message) {
+        let meta = message.get_snapshot().get_metadata();
+        if message.term != self.raw.raft.term
+            || message.term != self.hard_state.term
+            || !self.inbound.lacks(meta.index, meta.term)
+        {
+            return;
+        }
+        let mut answer = Message::default();
+        answer.set_msg_type(MessageType::MsgAppendResponse);
+        answer.to = leader.0;
+        answer.term = message.term;
+        answer.reject = true;
+        answer.reject_hint = self.raw.raft.raft_log.last_index();
+        answer.request_snapshot = meta.index;
+        self.held.push((self.next_persist - 1, leader, convert::message_out(answer)));
+    }
+
+    /// A follower has lost pieces of the snapshot at `index`, all of which had reached it: raft
+    /// probes it again and finds that it needs a snapshot. Raft does not hear of the request
+    /// itself, which would bind it to an index that the newest snapshot may not be at.
+    fn resend(&mut self, to: NodeId, index: u64) {
+        if self.outbound.lost(to, index) {
+            self.call(|raw| raw.report_snapshot(to.0, SnapshotStatus::Failure));
+        }
     }
 
     /// Steps the held `MsgSnapshot` if its state is ready.

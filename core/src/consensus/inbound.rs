@@ -16,6 +16,8 @@ enum Stage {
     Decoding { index: u64, term: u64 },
     /// Decoded and saved: raft may take it.
     Ready { index: u64, term: u64 },
+    /// The node could not use it: sent again at once it would fail again.
+    Failed { index: u64, term: u64 },
 }
 
 #[derive(Default)]
@@ -23,6 +25,8 @@ pub(super) struct InboundSnapshot {
     stage: Stage,
     /// The newest `MsgSnapshot` that waits for its state.
     held: Option<raft::eraftpb::Message>,
+    /// Index and term of the last `MsgSnapshot` that met too few pieces, and how far they went.
+    short: Option<(u64, u64, u64)>,
 }
 
 impl InboundSnapshot {
@@ -33,7 +37,7 @@ impl InboundSnapshot {
             return false;
         }
         let begins = match self.stage {
-            Stage::Idle => piece.offset == 0,
+            Stage::Idle | Stage::Failed { .. } => piece.offset == 0,
             Stage::Receiving { from: sender, index: i, term: t, next } => {
                 if (sender, i, t, next) == (from, index, term, piece.offset) {
                     self.moved(from, piece);
@@ -62,25 +66,57 @@ impl InboundSnapshot {
             Stage::Idle
             | Stage::Receiving { .. }
             | Stage::Decoding { .. }
-            | Stage::Ready { .. } => false,
+            | Stage::Ready { .. }
+            | Stage::Failed { .. } => false,
         }
     }
 
     /// The node could not use snapshot `index`.
     pub(super) fn failed(&mut self, index: u64) {
         match self.stage {
-            Stage::Receiving { index: i, .. }
-            | Stage::Decoding { index: i, .. }
-            | Stage::Ready { index: i, .. }
+            Stage::Receiving { index: i, term, .. }
+            | Stage::Decoding { index: i, term }
+            | Stage::Ready { index: i, term }
                 if i == index =>
             {
-                *self = Self::default();
+                *self = Self { stage: Stage::Failed { index, term }, ..Self::default() };
             }
             Stage::Idle
             | Stage::Receiving { .. }
             | Stage::Decoding { .. }
-            | Stage::Ready { .. } => {}
+            | Stage::Ready { .. }
+            | Stage::Failed { .. } => {}
         }
+    }
+
+    /// The sender says that every piece of this snapshot has arrived. True when this node has
+    /// lost some, by a crash or on the way, and waits in vain: raft's word may overtake pieces,
+    /// so that it counts only when it comes a second time and no piece came between.
+    pub(super) fn lacks(&mut self, index: u64, term: u64) -> bool {
+        let have = match self.stage {
+            Stage::Receiving { index: i, term: t, next, .. } if (i, t) == (index, term) => next,
+            Stage::Decoding { index: i, term: t }
+            | Stage::Ready { index: i, term: t }
+            | Stage::Failed { index: i, term: t }
+                if (i, t) == (index, term) =>
+            {
+                self.short = None;
+                return false;
+            }
+            Stage::Idle
+            | Stage::Receiving { .. }
+            | Stage::Decoding { .. }
+            | Stage::Ready { .. }
+            | Stage::Failed { .. } => 0,
+        };
+        let short = Some((index, term, have));
+        if self.short == short {
+            // Said once: the next word about it is the first again.
+            self.short = None;
+            return true;
+        }
+        self.short = short;
+        false
     }
 
     pub(super) fn hold(&mut self, message: raft::eraftpb::Message) {
@@ -112,7 +148,12 @@ impl InboundSnapshot {
                 self.stage = Stage::Idle;
                 Some(index)
             }
+            Stage::Failed { index, .. } if index <= commit => {
+                self.stage = Stage::Idle;
+                None
+            }
             Stage::Idle
+            | Stage::Failed { .. }
             | Stage::Receiving { .. }
             | Stage::Decoding { .. }
             | Stage::Ready { .. } => None,

@@ -1,7 +1,8 @@
 //! Snapshots on their way to followers.
 //!
 //! raft's `MsgSnapshot` leaves only once the host has delivered every piece, and again until the
-//! follower answers, because the follower steps it only after the pieces were decoded (P10.2).
+//! follower answers, because the follower steps it only after the pieces were decoded (P10.2). A
+//! follower that has lost pieces answers that, and is sent them again.
 
 use alloc::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use crate::id::NodeId;
 
 /// Ticks between repeats of a delivered snapshot's message.
 const REPEAT_TICKS: u64 = 10;
-/// Ticks after which a follower that does not answer is probed again: decoding ten million tasks
+/// Ticks after which a follower that does not answer at all is probed again: decoding ten million tasks
 /// takes seconds.
 const PATIENCE_TICKS: u64 = 600;
 
@@ -50,6 +51,16 @@ impl OutboundSnapshots {
     /// Whether the pieces have been delivered and the answer is awaited.
     pub(super) fn awaits_answer(&self, to: NodeId) -> bool {
         self.to.get(&to).is_some_and(|outbound| outbound.delivered.is_some())
+    }
+
+    /// A follower has lost pieces of the snapshot at `index`: true when that one was delivered to
+    /// it, whose transfer is over now.
+    pub(super) fn lost(&mut self, to: NodeId, index: u64) -> bool {
+        let this = self.to.get(&to).is_some_and(|outbound| {
+            outbound.delivered.is_some()
+                && outbound.message.snapshot.as_ref().is_some_and(|meta| meta.index == index)
+        });
+        this && self.end(to)
     }
 
     /// A lost term ends all transfers.

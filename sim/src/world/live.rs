@@ -15,9 +15,8 @@ use crate::check::{Verdict, hold};
 /// L1's bound: ten of the longest election timeouts to elect a leader, and as long again until it
 /// has woken: it may first have to send its only follower a snapshot.
 const LEAD_MICROS: u64 = 20_000_000;
-/// L2's bound: 30 s, and the 30 s that a leader waits before it sends a snapshot again to a follower
-/// that has lost what it was sent (seed 206 of cron): the quorum may need that follower.
-const FRESH_MICROS: u64 = 60_000_000;
+/// L2's bound.
+const FRESH_MICROS: u64 = 30_000_000;
 /// How many fresh tasks L2 demands.
 const FRESH_TASKS: u32 = 10;
 /// L4's bound.
@@ -98,7 +97,7 @@ impl World {
         Ok(())
     }
 
-    /// L2: fresh submits, reads and runs within a minute of a leader.
+    /// L2: fresh submits, reads and runs within 30 s of a leader.
     fn l2_fresh_tasks_run(&self) -> Verdict {
         let Some(led_at) = self.progress.led_at else { return Ok(()) };
         let open: Vec<usize> =
@@ -106,7 +105,7 @@ impl World {
         hold!(
             "L2",
             open.is_empty() || self.at - led_at <= FRESH_MICROS,
-            "fresh tasks {open:?} have not run within a minute of a leader: {}",
+            "fresh tasks {open:?} have not run within 30 s of a leader: {}",
             self.describe(open.first().map(|number| format!("fresh-{number}")))
         );
         Ok(())
