@@ -105,5 +105,22 @@ fn copy_sources(from: &Path, to: &Path) -> io::Result<()> {
             fs::copy(&path, &into)?;
         }
     }
+    remove_what_is_gone(from, to)
+}
+
+/// A file that an older workspace had would be built beside its successor.
+fn remove_what_is_gone(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(to)? {
+        let entry = entry?;
+        let (path, name) = (entry.path(), entry.file_name());
+        if name == "target" || from.join(&name).exists() {
+            continue;
+        }
+        if path.is_dir() {
+            fs::remove_dir_all(&path)?;
+        } else {
+            fs::remove_file(&path)?;
+        }
+    }
     Ok(())
 }
