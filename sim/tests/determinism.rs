@@ -7,12 +7,14 @@ use dtask_sim::run::{differing, run_seed};
 use dtask_sim::world::Sabotage;
 use dtask_sim::world::config::{Config, Profile};
 
-/// Seeds compared.
-const SEEDS: u64 = 8;
+/// Seeds whose hashes are committed: `dtask-sim hashes --seeds 20 > sim/seeds/golden.txt`.
+const GOLDEN: &str = include_str!("../seeds/golden.txt");
+/// Seeds that run in a second process.
+const TWICE: usize = 8;
 
-fn hashes() -> String {
+fn hashes(seeds: usize) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_dtask-sim"))
-        .args(["hashes", "--seeds", &SEEDS.to_string()])
+        .args(["hashes", "--seeds", &seeds.to_string()])
         .output()
         .expect("the binary that cargo built for this test runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -20,11 +22,20 @@ fn hashes() -> String {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_trace_in_two_processes() {
-    let (first, second) = (hashes(), hashes());
-    assert_eq!(first.lines().count() as u64, SEEDS);
+fn the_same_seed_gives_the_same_trace_in_two_processes_and_as_committed() {
+    let golden: Vec<_> = GOLDEN.lines().collect();
+    assert_eq!(golden.len(), 20);
+    let (first, second) = (hashes(golden.len()), hashes(TWICE));
+    assert_eq!(second.lines().count(), TWICE);
     for (one, other) in first.lines().zip(second.lines()) {
-        assert_eq!(one, other);
+        assert_eq!(one, other, "two processes disagree");
+    }
+    for (committed, now) in golden.iter().zip(first.lines()) {
+        assert_eq!(
+            *committed, now,
+            "behaviour has changed: if that is meant, refresh sim/seeds/golden.txt and say so in \
+             the commit"
+        );
     }
 }
 
