@@ -10,10 +10,22 @@ pub mod api;
 pub mod bench;
 #[cfg(not(madsim))]
 pub mod cli;
+/// The command line's way to the cluster: the part of it that also runs in simulation.
+#[cfg(madsim)]
+pub mod cli {
+    pub mod calls;
+    pub mod fail;
+
+    /// The caller's clock.
+    fn now() -> dtask_core::time::Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let micros = since.unwrap_or_default().as_micros();
+        dtask_core::time::Timestamp::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
+    }
+}
 #[cfg(not(madsim))]
 pub mod config;
 pub mod history;
-#[cfg(not(madsim))]
 pub mod http;
 pub mod log_store;
 pub mod serve;

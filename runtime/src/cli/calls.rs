@@ -38,7 +38,7 @@ const CANNOT_REACH: &str = "cannot reach";
 
 /// The services of one node.
 #[derive(Clone, Debug)]
-pub(crate) struct Services {
+pub struct Services {
     /// Tasks.
     pub tasks: TaskServiceClient<Channel>,
     /// Workers.
@@ -49,7 +49,7 @@ pub(crate) struct Services {
 
 /// A caller's connections.
 #[derive(Debug)]
-pub(crate) struct Calls {
+pub struct Calls {
     /// The node that answered last stands first.
     servers: RefCell<Vec<Box<str>>>,
     connected: RefCell<BTreeMap<Box<str>, Services>>,
@@ -66,7 +66,7 @@ type Sending<'a, T> = Pin<Box<dyn Future<Output = Ending<T>> + 'a>>;
 
 impl Calls {
     /// Asks these nodes, `host:port`; connects when it is first needed.
-    pub(crate) fn new(servers: &[String]) -> Self {
+    pub fn new(servers: &[String]) -> Self {
         Self {
             servers: RefCell::new(servers.iter().map(|server| server.as_str().into()).collect()),
             connected: RefCell::default(),
@@ -78,7 +78,7 @@ impl Calls {
     ///
     /// # Errors
     /// What the cluster refused; exit code 5 when nothing was done, 6 when that is not known.
-    pub(crate) async fn call<T>(
+    pub async fn call<T>(
         &self,
         repeat: Repeat,
         ask: impl AsyncFn(Services) -> Result<Response<T>, Status>,
@@ -90,7 +90,7 @@ impl Calls {
     ///
     /// # Errors
     /// As [`Calls::call`].
-    pub(crate) async fn call_that_waits<T>(
+    pub async fn call_that_waits<T>(
         &self,
         wait: Duration,
         repeat: Repeat,
@@ -145,7 +145,7 @@ impl Calls {
     ///
     /// # Errors
     /// What the cluster refused.
-    pub(crate) async fn broken(&self, status: &Status) -> Result<(), Failure> {
+    pub async fn broken(&self, status: &Status) -> Result<(), Failure> {
         let (verdict, failure) = judge(status);
         self.connected.borrow_mut().clear();
         self.servers.borrow_mut().rotate_left(1);
@@ -321,11 +321,18 @@ fn innermost(error: &dyn std::error::Error) -> String {
 }
 
 /// Spreads the retries of many callers.
+#[cfg(not(madsim))]
 fn seed() -> u64 {
     u64::from(std::process::id())
 }
 
-#[cfg(test)]
+/// In simulation a run must not depend on the process that it happens in.
+#[cfg(madsim)]
+const fn seed() -> u64 {
+    1
+}
+
+#[cfg(all(test, not(madsim)))]
 mod tests {
     use super::*;
 

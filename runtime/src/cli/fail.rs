@@ -7,37 +7,38 @@ use dtask_core::spec::FieldError;
 use tonic::Code;
 
 use crate::api::Fault;
+#[cfg(not(madsim))]
 use crate::config::FileError;
 
 /// interface.md's exit codes.
-pub(crate) mod code {
+pub mod code {
     /// Done.
-    pub(crate) const DONE: u8 = 0;
+    pub const DONE: u8 = 0;
     /// The task failed.
-    pub(crate) const TASK_FAILED: u8 = 1;
+    pub const TASK_FAILED: u8 = 1;
     /// Usage, or invalid input.
-    pub(crate) const USAGE: u8 = 2;
+    pub const USAGE: u8 = 2;
     /// Not found.
-    pub(crate) const NOT_FOUND: u8 = 3;
+    pub const NOT_FOUND: u8 = 3;
     /// Refused, or degraded.
-    pub(crate) const REFUSED: u8 = 4;
+    pub const REFUSED: u8 = 4;
     /// Unreachable; nothing was done.
-    pub(crate) const UNREACHABLE: u8 = 5;
+    pub const UNREACHABLE: u8 = 5;
     /// Outcome unknown; repeat with the same id.
-    pub(crate) const UNKNOWN: u8 = 6;
+    pub const UNKNOWN: u8 = 6;
     /// The wait timed out.
-    pub(crate) const WAIT_TIMED_OUT: u8 = 7;
+    pub const WAIT_TIMED_OUT: u8 = 7;
     /// `dtask run`: the command ran longer than its timeout.
-    pub(crate) const RUN_TIMED_OUT: u8 = 124;
+    pub const RUN_TIMED_OUT: u8 = 124;
     /// `dtask run`: DTask itself failed.
-    pub(crate) const RUN_FAILED: u8 = 125;
+    pub const RUN_FAILED: u8 = 125;
     /// `dtask run`: added to the number of the signal that ended the command.
-    pub(crate) const SIGNAL: u8 = 128;
+    pub const SIGNAL: u8 = 128;
 }
 
 /// Why a command ends without success.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub struct Failure {
     /// The exit code.
     pub code: u8,
     /// One line, lower case; empty ends quietly.
@@ -48,23 +49,23 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// A failure with its exit code.
-    pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
+    pub fn new(code: u8, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), hint: String::new() }
     }
 
     /// Wrong usage.
-    pub(crate) fn usage(message: impl Into<String>) -> Self {
+    pub fn usage(message: impl Into<String>) -> Self {
         Self::new(code::USAGE, message)
     }
 
     /// Ends with this code and says nothing.
-    pub(crate) fn quiet(code: u8) -> Self {
+    pub fn quiet(code: u8) -> Self {
         Self::new(code, "")
     }
 
     /// The same, with a remedy.
     #[must_use]
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
         self
     }
@@ -109,6 +110,7 @@ impl From<Fault> for Failure {
     }
 }
 
+#[cfg(not(madsim))]
 impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
         Self::usage(error.to_string()).hint(error.hint)
@@ -131,7 +133,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(madsim)))]
 mod tests {
     use super::*;
 

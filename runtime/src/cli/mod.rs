@@ -6,10 +6,10 @@
 mod admin;
 mod args;
 mod bench;
-mod calls;
+pub mod calls;
 mod cron;
 mod dev;
-mod fail;
+pub mod fail;
 mod log;
 mod logs;
 mod out;

@@ -7,12 +7,10 @@
 
 #[cfg(not(madsim))]
 pub mod sqlite;
-#[cfg(not(madsim))]
 pub mod thread;
 pub mod writer;
 
 #[cfg(not(madsim))]
 pub use sqlite::{SqliteReader, SqliteWriter};
-#[cfg(not(madsim))]
 pub use thread::HistoryHandle;
 pub use writer::{Cursor, WriteError, Writer};

@@ -40,11 +40,7 @@ impl HistoryHandle {
     /// The operating system refuses a thread.
     pub fn start<W: Writer>(writer: W, node: NodeHandle) -> std::io::Result<Self> {
         let (orders, receiver) = mpsc::channel(ORDERS_MAX);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new().name("history".into()).spawn(move || {
-            let tender = Tender { writer, node, orders: receiver, last_error: None };
-            runtime.block_on(tender.run());
-        })?;
+        spawn(Tender { writer, node, orders: receiver, last_error: None }.run())?;
         Ok(Self { orders })
     }
 
@@ -69,6 +65,20 @@ impl History for HistoryHandle {
     fn close(&mut self) {
         self.order(Order::Close);
     }
+}
+
+#[cfg(not(madsim))]
+fn spawn(work: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("history".into()).spawn(move || runtime.block_on(work))?;
+    Ok(())
+}
+
+/// The simulator has one thread.
+#[cfg(madsim)]
+fn spawn(work: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+    tokio::spawn(work);
+    Ok(())
 }
 
 /// What runs on the thread.
@@ -165,13 +175,13 @@ impl<W: Writer> Tender<W> {
         self.tell(Input::HistoryFailed).await;
     }
 
-    async fn tell(&self, input: Input) {
+    async fn tell(&mut self, input: Input) {
         // A node that is gone needs no answer; this thread ends with its handle.
         let _ = self.node.tell(input).await;
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(madsim)))]
 mod tests {
     use std::collections::VecDeque;
     use std::sync::{Arc, Mutex};

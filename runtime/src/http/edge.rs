@@ -110,6 +110,6 @@ fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get("x-request-id").and_then(|value| value.to_str().ok());
     match given {
         Some(id) if !id.is_empty() && id.len() <= REQUEST_ID_MAX => id.to_owned(),
-        _ => uuid::Uuid::now_v7().to_string(),
+        _ => crate::serve::calls::fresh_id(),
     }
 }

@@ -10,7 +10,6 @@ mod executions;
 mod input;
 mod tasks;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -19,6 +18,7 @@ use axum::routing::{get, post};
 use tokio::sync::watch;
 
 use crate::serve::calls::Calls;
+use crate::serve::net::Socket;
 
 /// What every route has.
 #[derive(Clone)]
@@ -57,15 +57,45 @@ pub fn router(calls: Arc<Calls>) -> Router {
 }
 
 /// Serves until `shutdown` becomes true; requests under way are finished.
+#[cfg(not(madsim))]
 pub async fn serve(
-    listener: tokio::net::TcpListener,
+    socket: Socket,
     calls: Arc<Calls>,
     mut shutdown: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
-    let service = router(calls).into_make_service_with_connect_info::<SocketAddr>();
+    let listener = tokio::net::TcpListener::from_std(socket)?;
+    let service = router(calls).into_make_service_with_connect_info::<std::net::SocketAddr>();
     axum::serve(listener, service)
         .with_graceful_shutdown(async move {
             let _or_dropped = shutdown.wait_for(|stop| *stop).await;
         })
         .await
+}
+
+/// The same over simulated sockets, which axum's own accept loop does not know.
+#[cfg(madsim)]
+pub async fn serve(
+    socket: Socket,
+    calls: Arc<Calls>,
+    mut shutdown: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    use hyper_util::rt::TokioIo;
+    use hyper_util::service::TowerToHyperService;
+
+    let listener = tokio::net::TcpListener::bind(socket).await?;
+    let routes = router(calls);
+    loop {
+        let (stream, _) = tokio::select! {
+            biased;
+            _or_dropped = shutdown.wait_for(|stop| *stop) => return Ok(()),
+            accepted = listener.accept() => accepted?,
+        };
+        let service = TowerToHyperService::new(routes.clone());
+        tokio::spawn(async move {
+            let connection = hyper::server::conn::http1::Builder::new();
+            if let Err(error) = connection.serve_connection(TokioIo::new(stream), service).await {
+                tracing::debug!(%error, "an HTTP connection broke");
+            }
+        });
+    }
 }

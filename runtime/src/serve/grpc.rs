@@ -1,6 +1,7 @@
 //! The gRPC port of a node: every service on one listener, with health and reflection.
+//!
+//! The services and their limits are the same text in simulation; only the listener differs there.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +12,11 @@ use dtask_proto::v1::task_service_server::TaskServiceServer;
 use dtask_proto::v1::worker_admin_service_server::WorkerAdminServiceServer;
 use dtask_proto::v1::worker_service_server::WorkerServiceServer;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::Router;
 
 use super::calls::Calls;
 use super::inbox::NodeHandle;
-use super::net::WINDOW_BYTES;
+use super::net::{Socket, WINDOW_BYTES};
 use super::services::{ClusterEdge, PeerEdge, SessionEdge, TaskEdge, WorkerAdminEdge};
 
 /// A silent connection is probed this often, so that a vanished caller does not wait for ever.
@@ -24,24 +25,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const STREAMS_MAX: u32 = 10_000;
 
 /// Serves until dropped.
-pub(super) async fn serve(socket: TcpListener, node: NodeHandle, calls: Arc<Calls>) {
-    if let Err(error) = listen(socket, node, calls).await {
+pub(super) async fn serve(socket: Socket, node: NodeHandle, calls: Arc<Calls>) {
+    if let Err(error) = accept(services(node, calls), socket).await {
         tracing::error!(error = ?error, "gRPC ended");
     }
 }
 
-async fn listen(
-    socket: TcpListener,
-    node: NodeHandle,
-    calls: Arc<Calls>,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+fn services(node: NodeHandle, calls: Arc<Calls>) -> Router {
     let max = limits::MESSAGE_BYTES_MAX;
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<TaskServiceServer<TaskEdge>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(dtask_proto::DESCRIPTORS)
-        .build_v1()?;
-    let listener = tokio::net::TcpListener::from_std(socket)?;
     Server::builder()
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
@@ -64,9 +55,31 @@ async fn listen(
                 .max_decoding_message_size(max)
                 .max_encoding_message_size(max),
         )
+}
+
+#[cfg(not(madsim))]
+async fn accept(
+    services: Router,
+    socket: Socket,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    use tonic::transport::server::TcpIncoming;
+
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<TaskServiceServer<TaskEdge>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(dtask_proto::DESCRIPTORS)
+        .build_v1()?;
+    let listener = tokio::net::TcpListener::from_std(socket)?;
+    services
         .add_service(health_service)
         .add_service(reflection)
         .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
         .await?;
     Ok(())
+}
+
+/// The simulated transport binds by itself, and has neither health nor reflection.
+#[cfg(madsim)]
+async fn accept(services: Router, socket: Socket) -> Result<(), tonic::transport::Error> {
+    services.serve(socket).await
 }

@@ -9,12 +9,12 @@ pub mod clock;
 pub mod config;
 #[cfg(not(madsim))]
 pub mod dev;
-#[cfg(not(madsim))]
 mod grpc;
 #[cfg(not(madsim))]
 mod history;
 pub mod host;
 pub mod inbox;
+pub mod life;
 pub mod metrics;
 pub mod net;
 #[cfg(not(madsim))]

@@ -5,6 +5,14 @@ use std::time::Duration;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
+/// Where a node listens: bound already, so that a taken port is told before anything starts.
+#[cfg(not(madsim))]
+pub type Socket = std::net::TcpListener;
+
+/// Where a node listens: simulated sockets are bound by whoever accepts.
+#[cfg(madsim)]
+pub type Socket = std::net::SocketAddr;
+
 /// HTTP/2 windows: a full batch is under way without waiting for an update (datapath.md).
 pub const WINDOW_BYTES: u32 = 8 << 20;
 /// A connection that cannot be made within this counts as refused.

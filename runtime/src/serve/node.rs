@@ -1,27 +1,20 @@
-//! One scheduler node on threads of its own: the node's loop with the network on one
-//! `current_thread` runtime, HTTP on another (datapath.md, "Threads").
+//! One scheduler node on a thread of its own, with its options checked, its disk opened and its
+//! ports bound; what it then does is `life`.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use dtask_core::id::{Incarnation, NodeId};
 use dtask_core::node::{Addresses, Input, Node, NodeConfig};
 use tokio::sync::watch;
 
-use super::calls::Calls;
 use super::clock::SystemClock;
 use super::config::{ServeConfig, ServeError};
-use super::host::{self, Ended, HostParts};
+use super::history;
+use super::host::Ended;
 use super::inbox::{Inbox, NodeHandle, inbox};
-use super::peers::Peers;
-use super::status::NodeStatus;
-use super::{grpc, history};
+use super::life::{self, LAST_WORDS, Life};
 use crate::log_store::{self, OpenedLog, Options};
-
-/// How long answers that are already written may take to leave a node that stops.
-const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// A node that runs.
 #[derive(Debug)]
@@ -166,29 +159,24 @@ fn live(parts: Parts, stopping: watch::Receiver<bool>) -> Result<(), ServeError>
 async fn drive(parts: Parts, shutdown: watch::Receiver<bool>) -> Result<Ended, ServeError> {
     let node = node_config(&parts, parts.opened.incarnation);
     let Parts { id, peers, opened, handle, inbox, history, grpc_socket, http_socket, .. } = parts;
-    let status = Arc::new(NodeStatus::new(id));
-    let read = history.read.clone();
-    let calls = || Arc::new(Calls::new(handle.clone(), status.clone(), read.clone()));
-    let http = serve_http(http_socket, calls())?;
-    let server = tokio::spawn(grpc::serve(grpc_socket, handle.clone(), calls()));
-    let others = peers.into_iter().filter(|(peer, _)| *peer != id);
-    let ended = host::run(HostParts {
-        node: Node::new(node, opened.recovered),
-        clock: SystemClock,
-        disk: opened.store,
-        durable: opened.durable,
-        history: history.write,
-        peers: Peers::new(others, handle.clone()),
-        inbox,
-        status: status.clone(),
+    let ended = life::live(
+        Life {
+            id,
+            machine: Node::new(node, opened.recovered),
+            clock: SystemClock,
+            disk: opened.store,
+            durable: opened.durable,
+            history: history.write,
+            read: history.read,
+            peers,
+            handle,
+            inbox,
+            grpc: grpc_socket,
+            http: http_socket,
+        },
         shutdown,
-    })
-    .await;
-    // The host has answered what it could; the answers still have to leave.
-    tokio::time::sleep(LAST_WORDS).await;
-    server.abort();
-    drop(http);
-    Ok(ended)
+    );
+    Ok(ended.await?)
 }
 
 fn node_config(parts: &Parts, incarnation: Incarnation) -> NodeConfig {
@@ -203,33 +191,4 @@ fn node_config(parts: &Parts, incarnation: Incarnation) -> NodeConfig {
         node.snapshot_log_bytes_min = bytes;
     }
     node
-}
-
-/// HTTP on a thread of its own; it ends when the returned sender is dropped.
-fn serve_http(
-    socket: TcpListener,
-    calls: Arc<Calls>,
-) -> Result<watch::Sender<bool>, std::io::Error> {
-    let (stop, stopping) = watch::channel(false);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("http".to_owned()).spawn(move || {
-        let mut gone = stopping.clone();
-        let served = runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(socket)?;
-            tokio::select! {
-                biased;
-                served = crate::http::serve(listener, calls, stopping) => served,
-                // Open event streams do not keep a node that stops.
-                () = async {
-                    let _or_dropped = gone.wait_for(|stop| *stop).await;
-                    tokio::time::sleep(LAST_WORDS).await;
-                } => Ok(()),
-            }
-        });
-        if let Err(error) = served {
-            tracing::error!(%error, "HTTP ended");
-        }
-        runtime.shutdown_timeout(LAST_WORDS);
-    })?;
-    Ok(stop)
 }

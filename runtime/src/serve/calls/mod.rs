@@ -18,6 +18,7 @@ use dtask_core::node::{Rejection, Reply, Request};
 use tonic::metadata::MetadataMap;
 
 pub use logs::LogReader;
+pub(crate) use submit::fresh_id;
 
 use super::inbox::NodeHandle;
 use super::ports::HistoryRead;

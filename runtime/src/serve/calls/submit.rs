@@ -128,17 +128,17 @@ fn name(draft: &mut v1::TaskSpec) {
     }
 }
 
+/// A time-ordered name for what came without one.
 #[cfg(not(madsim))]
-fn fresh_id() -> String {
+pub(crate) fn fresh_id() -> String {
     uuid::Uuid::now_v7().to_string()
 }
 
-/// In simulation ids are counted, so that a run can be repeated.
+/// In simulation, a thread each, ids are counted, so that a run can be repeated.
 #[cfg(madsim)]
-fn fresh_id() -> String {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    format!("sim-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+pub(crate) fn fresh_id() -> String {
+    thread_local!(static NEXT: std::cell::Cell<u64> = const { std::cell::Cell::new(1) });
+    format!("sim-{}", NEXT.replace(NEXT.get() + 1))
 }
 
 /// A batch has two bounds; what surrounds payloads is bounded by the number of tasks.
