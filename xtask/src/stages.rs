@@ -116,12 +116,43 @@ fn madsim() -> Result<()> {
 }
 
 fn real() -> Result<()> {
+    foreign_languages()?;
     let mut words = vec!["test", "--workspace", "--features", "dtask-tests/real"];
-    for test in ["tour", "wrong_input", "kill"] {
+    for test in ["tour", "wrong_input", "clients", "kill"] {
         words.extend(["--test", test]);
     }
     words.extend(["--", "--nocapture", "--test-threads", "1"]);
     cargo(&words)
+}
+
+/// What the clients in other languages need. On Debian as root it is installed; elsewhere it is
+/// said what to install.
+fn foreign_languages() -> Result<()> {
+    let missing: Vec<&str> = [
+        ("python3-venv", succeeds("python3", &["-c", "import ensurepip, venv"])),
+        ("nodejs", succeeds("node", &["--version"])),
+        ("npm", succeeds("npm", &["--version"])),
+    ]
+    .into_iter()
+    .filter_map(|(package, there)| (!there).then_some(package))
+    .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let root = Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim() == "0");
+    if !root || !succeeds("apt-get", &["--version"]) {
+        bail!("install {}: the clients in other languages need them", missing.join(", "));
+    }
+    let mut update = Command::new("apt-get");
+    update.args(["update", "--quiet"]);
+    check(update)?;
+    let mut install = Command::new("apt-get");
+    install.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(missing);
+    install.env("DEBIAN_FRONTEND", "noninteractive");
+    check(install)
 }
 
 fn cargo(words: &[&str]) -> Result<()> {

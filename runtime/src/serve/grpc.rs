@@ -66,13 +66,17 @@ async fn accept(
 
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<TaskServiceServer<TaskEdge>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(dtask_proto::DESCRIPTORS)
-        .build_v1()?;
+    // Many clients, grpcio's among them, still ask by the older name.
+    let describe = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(dtask_proto::DESCRIPTORS)
+    };
+    let (reflection, reflection_alpha) = (describe().build_v1()?, describe().build_v1alpha()?);
     let listener = tokio::net::TcpListener::from_std(socket)?;
     services
         .add_service(health_service)
         .add_service(reflection)
+        .add_service(reflection_alpha)
         .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
         .await?;
     Ok(())
