@@ -1,5 +1,6 @@
 //! The first gate: the same seed gives the same trace in two processes. Before it holds, no other
 //! result counts.
+#![cfg(not(madsim))]
 
 use std::process::Command;
 

@@ -1,5 +1,6 @@
 //! The seeded bugs fit the sources: a patch that no longer applies proves nothing about the
 //! checkers, and whoever moved the code it breaks is the one who can move the patch along.
+#![cfg(not(madsim))]
 
 use std::fs;
 use std::path::{Path, PathBuf};

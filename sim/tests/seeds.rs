@@ -1,4 +1,5 @@
 //! The World's gates after determinism: regressions, the canary, and a few seeds.
+#![cfg(not(madsim))]
 
 use dtask_sim::run::{Plan, exit_code, report, run, run_seed};
 use dtask_sim::world::Sabotage;

@@ -27,7 +27,11 @@ const STAGES: &[Stage] = &[
     Stage { name: "build", says: "the release binaries", run: build },
     Stage { name: "unit", says: "unit, property, transcript and architecture tests", run: unit },
     Stage { name: "world", says: "the canary and 300 seeds of the World", run: world },
-    Stage { name: "madsim", says: "the shells compile under madsim", run: madsim },
+    Stage {
+        name: "madsim",
+        says: "the shells as a cluster under madsim: 120 seeds and two canaries",
+        run: madsim,
+    },
     Stage { name: "real", says: "real processes, killed and restarted", run: real },
 ];
 
@@ -110,8 +114,9 @@ fn world() -> Result<()> {
 }
 
 fn madsim() -> Result<()> {
-    let mut words = vec!["check", "--package", "dtask-runtime", "--lib"];
+    let mut words = vec!["test", "--package", "dtask-sim", "--test", "cluster"];
     words.extend(MADSIM);
+    words.extend(["--", "--nocapture"]);
     cargo(&words)
 }
 

@@ -2,13 +2,14 @@
 //! its bytes), S6 (equal index, equal digest) and a replica of the state of its own, fed from index
 //! one, that answers the other checkers' questions.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use dtask_core::codec::flat::EntryRef;
-use dtask_core::id::{Incarnation, NodeId};
+use dtask_core::id::{Incarnation, NodeId, Token};
 use dtask_core::log::{LogFact, Persist};
 use dtask_core::node::index_key;
+use dtask_core::state::view::TaskStatus;
 use dtask_core::state::{Applied, Changes, Command, IndexKey, State};
 use dtask_core::time::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
@@ -259,5 +260,38 @@ impl Chain {
                 )
             })
         })
+    }
+
+    /// S10: accepted and not terminal means that a timer, a queue or a lease refers to it.
+    pub fn s10_everything_unfinished_is_awaited(&self) -> Verdict {
+        let state = &self.state;
+        let open: BTreeSet<Token> = state.open_attempts().map(|attempt| attempt.token).collect();
+        for (serial, record) in self.ledger.records() {
+            match record.open {
+                Some(token) => hold!(
+                    "S10",
+                    open.contains(&token),
+                    "{} (serial {serial}) runs token {token}, which the state does not hold",
+                    record.id
+                ),
+                None if record.done.is_none() => {
+                    let view = state.find(&record.id).and_then(|it| state.task_view(it));
+                    let Some(view) = view else {
+                        let detail = format!("unfinished {} is not in the state", record.id);
+                        return Err(Violation::new("S10", detail));
+                    };
+                    let waits = view.status == TaskStatus::Waiting;
+                    hold!(
+                        "S10",
+                        !waits || view.next_run_at.is_some() || view.wait.is_some(),
+                        "{} waits for nothing: {:?}",
+                        record.id,
+                        view.status
+                    );
+                }
+                None => {}
+            }
+        }
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@ pub mod calendar;
 pub mod chain;
 pub mod durable;
 pub mod effects;
+pub mod history;
 pub mod ledger;
 pub mod promises;
 pub mod wire;

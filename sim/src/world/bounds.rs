@@ -19,7 +19,7 @@ impl World {
         }
         self.agenda.push(self.at + LOOK_MICROS, Event::Sample);
         self.b1_within_bounds()?;
-        self.s10_everything_unfinished_is_awaited()
+        self.chain.s10_everything_unfinished_is_awaited()
     }
 
     /// Begins to look.

@@ -424,7 +424,7 @@ fn load(rng: &mut Rng) -> Load {
 }
 
 /// Zero with even odds, else log-uniform.
-fn maybe(rng: &mut Rng, low: u64, high: u64) -> u64 {
+pub(crate) fn maybe(rng: &mut Rng, low: u64, high: u64) -> u64 {
     if rng.chance(1, 2) { log_uniform(rng, low, high) } else { 0 }
 }
 

@@ -10,6 +10,7 @@ use super::config::around;
 use super::event::{Event, Life};
 use super::history::Aborted;
 use super::trace::Probe;
+use crate::check::history::s18_rows_are_committed;
 
 /// How long a host waits before it tries to open the database again.
 const RETRY_MICROS: u64 = 500_000;
@@ -76,7 +77,7 @@ impl World {
         }
         let result = self.history.store(batch);
         if result.is_ok()
-            && let Err(violation) = self.judge_rows(batch)
+            && let Err(violation) = s18_rows_are_committed(&self.chain, batch)
         {
             self.violate(violation);
             return;

@@ -4,15 +4,14 @@
 use dtask_core::id::{InstanceId, Token};
 use dtask_core::node::{Effect, Note, Reply, Request};
 use dtask_core::spec::AttemptOutcome;
-use dtask_core::state::history::HistoryBatch;
 use dtask_core::state::view::TaskStatus;
 use dtask_core::worker::Assignment;
 
 use super::World;
 use super::call::Call;
 use super::trace::Probe;
-use crate::check::ledger::{End, Meaning};
-use crate::check::{Verdict, Violation, hold};
+use crate::check::ledger::Meaning;
+use crate::check::{Verdict, Violation, history, hold};
 
 /// A leader counts as new for this long.
 const NEW_LEADER_MICROS: u64 = 2_000_000;
@@ -209,45 +208,6 @@ impl World {
         }
     }
 
-    /// S18: rows speak of committed attempts and tasks only, and of their real outcomes.
-    pub(super) fn judge_rows(&self, batch: &HistoryBatch) -> Verdict {
-        let ledger = self.chain.ledger();
-        for row in &batch.attempts {
-            let token = row.view.token;
-            let Some(attempt) = ledger.attempt(token) else {
-                let detail = format!("a row of token {token}, which was never opened");
-                return Err(Violation::new("S18", detail));
-            };
-            let fits = row.view.outcome.is_none() || row.view.outcome == attempt.outcome;
-            hold!(
-                "S18",
-                fits,
-                "row of token {token} says {:?}; the log says {:?}",
-                row.view.outcome,
-                attempt.outcome
-            );
-        }
-        for row in &batch.tasks {
-            hold!(
-                "S18",
-                ledger.record(row.view.serial).is_some_and(|record| *record.id == *row.view.id),
-                "a row of task {} (serial {}), which was never accepted",
-                row.view.id,
-                row.view.serial
-            );
-            // A row may be newer than the batch that brings it (P9.1), never newer than the log.
-            let newest = self.chain.changes();
-            hold!(
-                "S18",
-                row.number <= newest,
-                "a row of task {} has number {} of {newest}",
-                row.view.id,
-                row.number
-            );
-        }
-        Ok(())
-    }
-
     /// What must hold at the very end: S7, S10, S18 and B1 in full.
     pub(super) fn judge_end(&self) -> Verdict {
         let (ledger, state) = (self.chain.ledger(), self.chain.state());
@@ -256,97 +216,12 @@ impl World {
             |id| state.find(id).is_some(),
             |id| self.history.task(id).is_some(),
         )?;
-        self.s18_history_is_exact()?;
+        history::s18_history_is_exact(&self.chain, &self.history)?;
         for &node in &self.core {
             let Some(driver) = &self.nodes[node].driver else { continue };
             let audit = driver.machine().state().audit();
             hold!("S6", audit.is_ok(), "node {}: {}", node + 1, audit.err().unwrap_or_default());
         }
-        self.s10_everything_unfinished_is_awaited()
-    }
-
-    /// S10: accepted and not terminal means that a timer, a queue or a lease refers to it.
-    pub(super) fn s10_everything_unfinished_is_awaited(&self) -> Verdict {
-        let state = self.chain.state();
-        let open: std::collections::BTreeSet<Token> =
-            state.open_attempts().map(|attempt| attempt.token).collect();
-        for (serial, record) in self.chain.ledger().records() {
-            match record.open {
-                Some(token) => hold!(
-                    "S10",
-                    open.contains(&token),
-                    "{} (serial {serial}) runs token {token}, which the state does not hold",
-                    record.id
-                ),
-                None if record.done.is_none() => {
-                    let view = state.find(&record.id).and_then(|it| state.task_view(it));
-                    let Some(view) = view else {
-                        let detail = format!("unfinished {} is not in the state", record.id);
-                        return Err(Violation::new("S10", detail));
-                    };
-                    let waits = view.status == TaskStatus::Waiting;
-                    hold!(
-                        "S10",
-                        !waits || view.next_run_at.is_some() || view.wait.is_some(),
-                        "{} waits for nothing: {:?}",
-                        record.id,
-                        view.status
-                    );
-                }
-                None => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// S18 at lag zero: each closed attempt that history can know is one row with its outcome; no
-    /// row is left that says otherwise.
-    fn s18_history_is_exact(&self) -> Verdict {
-        let ledger = self.chain.ledger();
-        let rows: std::collections::BTreeMap<Token, Option<AttemptOutcome>> =
-            self.history.attempts().map(|row| (row.view.token, row.view.outcome)).collect();
-        if self.history.through() < self.chain.changes() {
-            return Ok(());
-        }
-        for (token, attempt) in ledger.attempts() {
-            hold!(
-                "S18",
-                rows.get(&token) == Some(&attempt.outcome),
-                "token {token} has ended {:?}; history says {:?}",
-                attempt.outcome,
-                rows.get(&token)
-            );
-        }
-        for (serial, record) in ledger.records() {
-            if matches!(record.kind, crate::check::ledger::Kind::Run { .. }) {
-                continue;
-            }
-            let row = self.history.incarnation(&record.id, serial);
-            let Some(row) = row else {
-                let detail = format!("history lacks {} (serial {serial})", record.id);
-                return Err(Violation::new("S18", detail));
-            };
-            let status = row.view.status;
-            let fits = match record.done {
-                Some(End::Succeeded) => status == TaskStatus::Succeeded,
-                Some(End::Failed) => status == TaskStatus::Failed,
-                // A stopped attempt's own failure, if it is final, counts as that.
-                Some(End::Cancelled) => {
-                    matches!(status, TaskStatus::Cancelled | TaskStatus::Failed)
-                }
-                Some(End::Exhausted) => !matches!(status, TaskStatus::Waiting | TaskStatus::Ready),
-                None => status != TaskStatus::Cancelled,
-            };
-            let fits = fits && row.deleted == record.deleted;
-            hold!(
-                "S18",
-                fits,
-                "{} (serial {serial}) ended {:?}; history says {status:?} (deleted {})",
-                record.id,
-                record.done,
-                row.deleted
-            );
-        }
-        Ok(())
+        self.chain.s10_everything_unfinished_is_awaited()
     }
 }

@@ -51,13 +51,13 @@ pub fn snapshot_name(index: u64) -> String {
 }
 
 /// What makes a snapshot file count (P4.3): sync, rename, directory.
-fn finish_ops(index: u64) -> [DiskOp; 3] {
+pub(crate) fn finish_ops(index: u64) -> [DiskOp; 3] {
     let (from, to) = (File::SnapshotTemp(index), File::Snapshot(index));
     [DiskOp::Sync { file: from }, DiskOp::Rename { from, to }, DiskOp::SyncDir]
 }
 
 /// Performs one operation.
-fn perform(disk: &mut Disk, op: &DiskOp) {
+pub(crate) fn perform(disk: &mut Disk, op: &DiskOp) {
     match op {
         DiskOp::Create { file, len } => {
             disk.create(&file.name());
@@ -72,7 +72,7 @@ fn perform(disk: &mut Disk, op: &DiskOp) {
 }
 
 /// Performs a prefix, drawn with favour for all and nothing.
-fn perform_some(disk: &mut Disk, ops: &[DiskOp], rng: &mut Rng) {
+pub(crate) fn perform_some(disk: &mut Disk, ops: &[DiskOp], rng: &mut Rng) {
     let count = rng.below(ops.len() as u64 + 1) as usize;
     for op in &ops[..count] {
         perform(disk, op);

@@ -1,0 +1,104 @@
+//! What the history database may hold: S18, row by row as transactions commit, and exactly once it
+//! lags by nothing.
+
+use std::collections::BTreeMap;
+
+use dtask_core::id::Token;
+use dtask_core::spec::AttemptOutcome;
+use dtask_core::state::history::HistoryBatch;
+use dtask_core::state::view::TaskStatus;
+
+use super::chain::Chain;
+use super::ledger::{End, Kind};
+use super::{Verdict, Violation, hold};
+use crate::world::history::HistoryDb;
+
+/// S18: rows speak of committed attempts and tasks only, and of their real outcomes.
+pub fn s18_rows_are_committed(chain: &Chain, batch: &HistoryBatch) -> Verdict {
+    let ledger = chain.ledger();
+    for row in &batch.attempts {
+        let token = row.view.token;
+        let Some(attempt) = ledger.attempt(token) else {
+            let detail = format!("a row of token {token}, which was never opened");
+            return Err(Violation::new("S18", detail));
+        };
+        let fits = row.view.outcome.is_none() || row.view.outcome == attempt.outcome;
+        hold!(
+            "S18",
+            fits,
+            "row of token {token} says {:?}; the log says {:?}",
+            row.view.outcome,
+            attempt.outcome
+        );
+    }
+    for row in &batch.tasks {
+        hold!(
+            "S18",
+            ledger.record(row.view.serial).is_some_and(|record| *record.id == *row.view.id),
+            "a row of task {} (serial {}), which was never accepted",
+            row.view.id,
+            row.view.serial
+        );
+        // A row may be newer than the batch that brings it (P9.1), never newer than the log.
+        let newest = chain.changes();
+        hold!(
+            "S18",
+            row.number <= newest,
+            "a row of task {} has number {} of {newest}",
+            row.view.id,
+            row.number
+        );
+    }
+    Ok(())
+}
+
+/// S18 at lag zero: each closed attempt that history can know is one row with its outcome; no
+/// row is left that says otherwise.
+pub fn s18_history_is_exact(chain: &Chain, history: &HistoryDb) -> Verdict {
+    let ledger = chain.ledger();
+    let rows: BTreeMap<Token, Option<AttemptOutcome>> =
+        history.attempts().map(|row| (row.view.token, row.view.outcome)).collect();
+    if history.through() < chain.changes() {
+        return Ok(());
+    }
+    for (token, attempt) in ledger.attempts() {
+        hold!(
+            "S18",
+            rows.get(&token) == Some(&attempt.outcome),
+            "token {token} has ended {:?}; history says {:?}",
+            attempt.outcome,
+            rows.get(&token)
+        );
+    }
+    for (serial, record) in ledger.records() {
+        if matches!(record.kind, Kind::Run { .. }) {
+            continue;
+        }
+        let row = history.incarnation(&record.id, serial);
+        let Some(row) = row else {
+            let detail = format!("history lacks {} (serial {serial})", record.id);
+            return Err(Violation::new("S18", detail));
+        };
+        let status = row.view.status;
+        let fits = match record.done {
+            Some(End::Succeeded) => status == TaskStatus::Succeeded,
+            Some(End::Failed) => status == TaskStatus::Failed,
+            // A stopped attempt's own failure, if it is final, counts as that.
+            Some(End::Cancelled) => {
+                matches!(status, TaskStatus::Cancelled | TaskStatus::Failed)
+            }
+            Some(End::Exhausted) => !matches!(status, TaskStatus::Waiting | TaskStatus::Ready),
+            None => status != TaskStatus::Cancelled,
+        };
+        let fits = fits && row.deleted == record.deleted;
+        hold!(
+            "S18",
+            fits,
+            "{} (serial {serial}) ended {:?}; history says {status:?} (deleted {})",
+            record.id,
+            record.done,
+            row.deleted
+        );
+    }
+    Ok(())
+}
