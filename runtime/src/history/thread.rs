@@ -107,8 +107,13 @@ impl<W: Writer> Tender<W> {
     async fn serve(&mut self, cluster: ClusterId) -> Option<Order> {
         let mut pause = Duration::ZERO;
         loop {
-            // A try that failed is followed by a pause, whether it was to open or to store.
-            if let Err(order) = self.pause(pause).await {
+            // A try that failed is followed by a pause, whether it was to open or to store. Without
+            // a failure there is none, because the pause lets batches go: the node may have asked
+            // for a second open while this thread was trying by itself, heard of the first, and
+            // put its batch behind the second. It would wait for that batch for ever.
+            if !pause.is_zero()
+                && let Err(order) = self.pause(pause).await
+            {
                 return order;
             }
             pause = (pause * 2).clamp(RETRY_FIRST, RETRY_MAX);
@@ -296,6 +301,18 @@ mod tests {
         assert_eq!(answer(&mut inbox), Input::HistoryReady { epoch: 3, through: 0 });
         let opens = opens.lock().expect("no test panics with it").clone();
         assert_eq!(opens.last(), Some(&ClusterId(8)));
+    }
+
+    #[test]
+    fn a_batch_behind_a_second_open_is_stored() {
+        let (mut history, mut inbox) = start(Scripted::new(&[]));
+        history.open(CLUSTER);
+        assert_eq!(answer(&mut inbox), Input::HistoryReady { epoch: 3, through: 0 });
+        // The node asked again while the thread was trying by itself, and then had its answer.
+        history.open(CLUSTER);
+        history.store(batch(0, 5));
+        assert_eq!(answer(&mut inbox), Input::HistoryReady { epoch: 3, through: 0 });
+        assert_eq!(answer(&mut inbox), Input::HistoryStored { epoch: 3, through: 5 });
     }
 
     #[test]

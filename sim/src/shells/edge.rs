@@ -124,9 +124,12 @@ impl Edge {
         hold!(
             "S13",
             before.is_none_or(|(status, heard)| status == task.status || asked_at < heard),
-            "{} had ended as {before:?} and is {}",
+            "{} had ended as {before:?} and is {} when asked at {asked_at}; the log says {:?}, \
+             told {:?}",
             task.id,
-            task.status
+            task.status,
+            record.done,
+            task.last_run
         );
         if over {
             hold!("S13", record.done.is_some(), "{} is said to have ended", task.id);
