@@ -5,6 +5,8 @@ pub mod cluster;
 pub mod effects;
 #[cfg(not(madsim))]
 pub mod load;
+#[cfg(not(madsim))]
+pub mod postgres;
 
 use std::path::{Path, PathBuf};
 
