@@ -9,7 +9,7 @@ use dtask_core::state::history::HistoryBatch;
 use dtask_core::state::view::TaskStatus;
 
 use super::chain::Chain;
-use super::ledger::{End, Kind};
+use super::ledger::{End, Kind, Ledger};
 use super::{Verdict, Violation, hold};
 use crate::world::history::HistoryDb;
 
@@ -55,49 +55,78 @@ pub fn s18_rows_are_committed(chain: &Chain, batch: &HistoryBatch) -> Verdict {
 /// S18 at lag zero: each closed attempt that history can know is one row with its outcome; no
 /// row is left that says otherwise.
 pub fn s18_history_is_exact(chain: &Chain, history: &HistoryDb) -> Verdict {
-    let ledger = chain.ledger();
-    let rows: BTreeMap<Token, Option<AttemptOutcome>> =
-        history.attempts().map(|row| (row.view.token, row.view.outcome)).collect();
     if history.through() < chain.changes() {
         return Ok(());
+    }
+    let ledger = chain.ledger();
+    let rows = history.attempts().map(|row| (row.view.token, row.view.outcome));
+    s18_each_attempt_is_one_row(ledger, rows)?;
+    s18_each_task_is_one_row(ledger, |id, serial| {
+        let row = history.incarnation(id, serial)?;
+        Some(TaskLine { status: row.view.status, deleted: row.deleted })
+    })
+}
+
+/// What a task's row says.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskLine {
+    /// How it stands.
+    pub status: TaskStatus,
+    /// It was deleted.
+    pub deleted: bool,
+}
+
+/// S18: each attempt of the log is exactly one row, with its outcome, and no row is of another.
+/// `rows` are (token, outcome; `None` while it runs).
+pub fn s18_each_attempt_is_one_row(
+    ledger: &Ledger,
+    rows: impl Iterator<Item = (Token, Option<AttemptOutcome>)>,
+) -> Verdict {
+    let mut known = BTreeMap::new();
+    for (token, outcome) in rows {
+        hold!("S18", known.insert(token, outcome).is_none(), "token {token} has two rows");
+        hold!("S18", ledger.attempt(token).is_some(), "a row of token {token}, never opened");
     }
     for (token, attempt) in ledger.attempts() {
         hold!(
             "S18",
-            rows.get(&token) == Some(&attempt.outcome),
+            known.get(&token) == Some(&attempt.outcome),
             "token {token} has ended {:?}; history says {:?}",
             attempt.outcome,
-            rows.get(&token)
+            known.get(&token)
         );
     }
+    Ok(())
+}
+
+/// S18: each task of the log has a row that says how it ended. `row` finds the row of a creation
+/// by id and serial.
+pub fn s18_each_task_is_one_row(
+    ledger: &Ledger,
+    row: impl Fn(&str, u64) -> Option<TaskLine>,
+) -> Verdict {
     for (serial, record) in ledger.records() {
         if matches!(record.kind, Kind::Run { .. }) {
             continue;
         }
-        let row = history.incarnation(&record.id, serial);
-        let Some(row) = row else {
+        let Some(TaskLine { status, deleted }) = row(&record.id, serial) else {
             let detail = format!("history lacks {} (serial {serial})", record.id);
             return Err(Violation::new("S18", detail));
         };
-        let status = row.view.status;
         let fits = match record.done {
             Some(End::Succeeded) => status == TaskStatus::Succeeded,
             Some(End::Failed) => status == TaskStatus::Failed,
             // A stopped attempt's own failure, if it is final, counts as that.
-            Some(End::Cancelled) => {
-                matches!(status, TaskStatus::Cancelled | TaskStatus::Failed)
-            }
+            Some(End::Cancelled) => matches!(status, TaskStatus::Cancelled | TaskStatus::Failed),
             Some(End::Exhausted) => !matches!(status, TaskStatus::Waiting | TaskStatus::Ready),
             None => status != TaskStatus::Cancelled,
         };
-        let fits = fits && row.deleted == record.deleted;
         hold!(
             "S18",
-            fits,
-            "{} (serial {serial}) ended {:?}; history says {status:?} (deleted {})",
+            fits && deleted == record.deleted,
+            "{} (serial {serial}) ended {:?}; history says {status:?} (deleted {deleted})",
             record.id,
-            record.done,
-            row.deleted
+            record.done
         );
     }
     Ok(())

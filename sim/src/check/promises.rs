@@ -30,8 +30,13 @@ pub struct Promises {
 impl Promises {
     /// A client is about to submit this.
     pub fn invoked(&mut self, task: &NewTask) {
-        let specs = self.invoked.entry(task.id.clone()).or_default();
-        let spec = xxh3_64(&task.payload);
+        self.asked_for(&task.id, &task.payload);
+    }
+
+    /// A client is about to submit a task of this id and payload.
+    pub fn asked_for(&mut self, id: &str, payload: &[u8]) {
+        let specs = self.invoked.entry(id.into()).or_default();
+        let spec = xxh3_64(payload);
         if !specs.contains(&spec) {
             specs.push(spec);
         }
