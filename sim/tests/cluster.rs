@@ -50,7 +50,8 @@ fn run_all(seeds: impl IntoIterator<Item = u64>, verbose: bool) -> Vec<Outcome> 
 #[test]
 fn no_seed_breaks_an_invariant_and_every_fault_is_met() {
     let single = std::env::var("DTASK_SEED").is_ok();
-    let outcomes = run_all(hunted(), single);
+    let seeds = hunted();
+    let outcomes = run_all(seeds.clone(), single);
     let mut seen = Seen::default();
     outcomes.iter().for_each(|outcome| seen.add(&outcome.seen));
     let failed: Vec<&Outcome> = outcomes.iter().filter(|it| it.failure.is_some()).collect();
@@ -70,7 +71,8 @@ fn no_seed_breaks_an_invariant_and_every_fault_is_met() {
         panic!("{}", outcome.report);
     }
     let missed = seen.missed();
-    assert!(outcomes.len() < 120 || missed.is_empty(), "never met: {missed:?}");
+    // Other seeds, or a few of them, need not meet everything.
+    assert!(seeds != SEEDS || missed.is_empty(), "never met: {missed:?}");
 }
 
 #[test]

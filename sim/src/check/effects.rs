@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use dtask_core::id::{InstanceId, Token};
 use dtask_core::worker::Assignment;
 
-use super::{Verdict, hold};
+use super::ledger::Ledger;
+use super::{Verdict, Violation, hold};
 
 /// Which run: the task's id and the run's number.
 pub type RunKey = (Box<str>, u32);
@@ -27,22 +28,34 @@ pub struct Outside {
 }
 
 impl Outside {
-    /// A worker's instance starts a handler for the creation `serial` of a task. `frozen` tells which instances are paused: their
-    /// handlers stand still, and the pause may outlast the lease.
+    /// A worker's instance starts a handler: for an attempt that was agreed before the worker heard
+    /// of it (P7.2). `frozen` tells which instances are paused: their handlers stand still, and the
+    /// pause may outlast the lease.
     pub fn started(
         &mut self,
+        ledger: &Ledger,
         instance: InstanceId,
-        serial: u64,
         assignment: &Assignment,
         frozen: impl Fn(InstanceId) -> bool,
     ) -> Verdict {
         let token = assignment.token;
+        let Some(attempt) = ledger.attempt(token) else {
+            let detail =
+                format!("instance {instance} starts token {token}, which was never opened");
+            return Err(Violation::new("S8", detail));
+        };
+        hold!(
+            "S11",
+            attempt.instance == instance || attempt.instance == InstanceId(0),
+            "instance {instance} starts token {token} of instance {}",
+            attempt.instance
+        );
         hold!(
             "S11",
             self.started.insert((instance, token)),
             "instance {instance} started token {token} twice"
         );
-        self.s17_nothing_starts_after_an_acknowledged_cancel(serial, assignment)?;
+        self.s17_nothing_starts_after_an_acknowledged_cancel(attempt.serial, assignment)?;
         let key = (assignment.task_id.clone(), assignment.run.0);
         let live = self.live.entry(key).or_default();
         for other in live.iter() {

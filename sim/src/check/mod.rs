@@ -2,6 +2,7 @@
 //! World saw leave a machine, what its disk holds and what the log says. docs/invariants.md lists
 //! them.
 
+pub mod answers;
 pub mod calendar;
 pub mod chain;
 pub mod durable;

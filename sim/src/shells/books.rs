@@ -19,7 +19,7 @@ use crate::check::effects::Outside;
 use crate::check::ledger::Meaning;
 use crate::check::promises::Promises;
 use crate::check::wire::Wire;
-use crate::check::{Verdict, Violation, hold};
+use crate::check::{Verdict, Violation};
 use crate::world::history::HistoryDb;
 use crate::world::trace::{Line, Trace};
 
@@ -320,20 +320,9 @@ impl Books {
     }
 
     fn start(&mut self, instance: InstanceId, assignment: &Assignment) -> Verdict {
-        let token = assignment.token;
-        let Some(attempt) = self.chain.ledger().attempt(token) else {
-            let detail = format!("instance {instance} starts token {token}, never opened");
-            return Err(Violation::new("S8", detail));
-        };
-        hold!(
-            "S11",
-            attempt.instance == instance || attempt.instance == InstanceId(0),
-            "instance {instance} starts token {token} of instance {}",
-            attempt.instance
-        );
-        let serial = attempt.serial;
+        let ledger = self.chain.ledger();
         let (now, workers, instances) = (at(), &self.workers, &self.instances);
-        self.outside.started(instance, serial, assignment, |other| {
+        self.outside.started(ledger, instance, assignment, |other| {
             instances.get(&other).is_some_and(|&place| {
                 let worker = &workers[place];
                 worker.paused || worker.thawed_at.is_some_and(|thawed| now < thawed + THAW_MICROS)

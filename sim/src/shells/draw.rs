@@ -4,7 +4,7 @@
 use dtask_core::rng::Rng;
 
 use crate::check::calendar::{AUTUMN, SPRING};
-use crate::world::config::{log_uniform, maybe};
+use crate::world::config::{log_uniform, maybe, weights};
 
 /// Everything that is drawn. Times are in microseconds; a mean of zero means never.
 #[derive(Clone, Debug)]
@@ -203,11 +203,7 @@ impl Draw {
 }
 
 fn load(rng: &mut Rng) -> LoadDraw {
-    let mut weights = [0; 12];
-    for weight in &mut weights {
-        *weight = maybe(rng, 1, 30);
-    }
-    weights[0] = 20 + rng.below(30);
+    let weights = weights(rng, 30);
     LoadDraw {
         clients: 1 + rng.below(4) as usize,
         think: log_uniform(rng, 20_000, 800_000),

@@ -409,11 +409,7 @@ fn history(rng: &mut Rng) -> HistoryFaults {
 }
 
 fn load(rng: &mut Rng) -> Load {
-    let mut weights = [0; 12];
-    for weight in &mut weights {
-        *weight = maybe(rng, 1, 30);
-    }
-    weights[0] = 20 + rng.below(40);
+    let weights = weights(rng, 40);
     Load {
         clients: 1 + rng.below(6) as usize,
         think_micros: log_uniform(rng, 20_000, 2_000_000),
@@ -421,6 +417,16 @@ fn load(rng: &mut Rng) -> Load {
         handler_max: log_uniform(rng, 10_000, 40_000_000),
         payload_max: log_uniform(rng, 1, 20_000),
     }
+}
+
+/// How often clients do what, each kind with even odds; submits always, up to `more` above 20.
+pub(crate) fn weights(rng: &mut Rng, more: u64) -> [u64; 12] {
+    let mut weights = [0; 12];
+    for weight in &mut weights {
+        *weight = maybe(rng, 1, 30);
+    }
+    weights[0] = 20 + rng.below(more);
+    weights
 }
 
 /// Zero with even odds, else log-uniform.

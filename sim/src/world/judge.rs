@@ -2,7 +2,7 @@
 //! each transaction, each restart.
 
 use dtask_core::id::{InstanceId, Token};
-use dtask_core::node::{Effect, Note, Reply, Request};
+use dtask_core::node::{Effect, Note, Rejection, Reply, Request};
 use dtask_core::spec::AttemptOutcome;
 use dtask_core::state::view::TaskStatus;
 use dtask_core::worker::Assignment;
@@ -11,7 +11,7 @@ use super::World;
 use super::call::Call;
 use super::trace::Probe;
 use crate::check::ledger::Meaning;
-use crate::check::{Verdict, Violation, history, hold};
+use crate::check::{Verdict, answers, history, hold};
 
 /// A leader counts as new for this long.
 const NEW_LEADER_MICROS: u64 = 2_000_000;
@@ -111,7 +111,15 @@ impl World {
                 );
                 for (task, result) in tasks.iter().zip(results) {
                     let Ok(accepted) = result else { continue };
-                    self.s4_acknowledged_is_durable(who, &task.id, accepted.serial)?;
+                    let (id, serial) = (&task.id, accepted.serial);
+                    let images = self.nodes.iter().map(|node| &node.image);
+                    answers::s4_an_acknowledged_task_is_durable(
+                        &self.chain,
+                        images,
+                        who,
+                        id,
+                        serial,
+                    )?;
                     let before = self.promises.acknowledged(
                         (who, self.at),
                         &task.id,
@@ -126,74 +134,30 @@ impl World {
             (Request::Cancel { id, run: None }, Reply::Task(view))
                 if view.status == TaskStatus::Cancelled =>
             {
-                let open = self.chain.ledger().find(id).is_some_and(|(_, it)| it.open.is_some());
-                hold!("S17", !open, "{id} is answered cancelled while an attempt is open");
-                if view.recurrence.is_none() {
-                    self.outside.cancel_acknowledged(view.serial);
-                }
+                let outside = &mut self.outside;
+                answers::s17_a_cancelled_task_is_still(&self.chain, outside, id, view)?;
             }
             (
                 Request::Task { stale: false, id } | Request::Wait { id, .. },
-                Reply::NotLive { .. },
+                Reply::NotLive { .. } | Reply::Rejected(Rejection::NotFound { .. }),
             ) => {
                 let ledger = self.chain.ledger();
                 self.promises.s19_a_read_sees_what_was_acknowledged(id, call.asked_at, ledger)?;
             }
             (Request::Task { stale: false, id }, Reply::Task(view)) => {
-                // Only the leader knows workers: a follower cannot tell why a ready task waits.
-                let waits = match view.status {
-                    TaskStatus::Waiting => true,
-                    TaskStatus::Ready => self.nodes[who].leads_since.is_some(),
-                    _ => false,
-                };
-                hold!(
-                    "S27",
-                    !waits || view.wait.is_some(),
-                    "{id} is {:?} without a reason to wait",
-                    view.status
-                );
+                let leads = self.nodes[who].leads_since.is_some();
+                answers::s27_a_waiting_task_has_a_reason(id, view, leads)?;
             }
             _ => {}
         }
         Ok(())
     }
 
-    /// S4: an acknowledged task is on the disks of a majority when the answer leaves.
-    fn s4_acknowledged_is_durable(&self, who: usize, id: &str, serial: u64) -> Verdict {
-        let Some(index) = self.chain.created_at(serial) else { return Ok(()) };
-        let Some(term) = self.chain.term(index) else { return Ok(()) };
-        let holding = self.nodes.iter().filter(|node| node.image.holds(index, term)).count();
-        hold!(
-            "S4",
-            holding > self.config.nodes / 2,
-            "node {} acknowledges {id} (entry {index}) which {holding} of {} disks hold",
-            who + 1,
-            self.config.nodes
-        );
-        Ok(())
-    }
-
     /// Judges the start of a handler: P7.2 (agreed before the worker hears of it), S11, S17.
-    pub(super) fn judge_start(
-        &mut self,
-        who: usize,
-        instance: InstanceId,
-        assignment: &Assignment,
-    ) -> Verdict {
-        let token = assignment.token;
-        let Some(attempt) = self.chain.ledger().attempt(token) else {
-            let detail = format!("worker {} starts token {token}, which was never opened", who + 1);
-            return Err(Violation::new("S8", detail));
-        };
-        hold!(
-            "S11",
-            attempt.instance == instance || attempt.instance == InstanceId(0),
-            "instance {instance} starts token {token} of instance {}",
-            attempt.instance
-        );
-        let serial = attempt.serial;
+    pub(super) fn judge_start(&mut self, instance: InstanceId, assignment: &Assignment) -> Verdict {
+        let ledger = self.chain.ledger();
         let (at, workers, instances) = (self.at, &self.workers, &self.instances);
-        self.outside.started(instance, serial, assignment, |other| {
+        self.outside.started(ledger, instance, assignment, |other| {
             instances.get(&other).is_some_and(|&place| {
                 let worker = &workers[place];
                 worker.paused_until > at || at < worker.thawed_at + THAW_MICROS

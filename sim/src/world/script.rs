@@ -47,7 +47,7 @@ impl World {
             numbers,
         });
         let instance = self.workers[who].config.instance;
-        if let Err(violation) = self.judge_start(who, instance, assignment) {
+        if let Err(violation) = self.judge_start(instance, assignment) {
             self.violate(violation);
             return;
         }
