@@ -121,22 +121,23 @@ fn madsim() -> Result<()> {
 }
 
 fn real() -> Result<()> {
-    foreign_languages()?;
+    packages()?;
     let mut words = vec!["test", "--workspace", "--features", "dtask-tests/real"];
-    for test in ["tour", "wrong_input", "clients", "kill"] {
+    for test in ["tour", "wrong_input", "clients", "postgres", "kill"] {
         words.extend(["--test", test]);
     }
     words.extend(["--", "--nocapture", "--test-threads", "1"]);
     cargo(&words)
 }
 
-/// What the clients in other languages need. On Debian as root it is installed; elsewhere it is
-/// said what to install.
-fn foreign_languages() -> Result<()> {
+/// What clients in other languages and the database's tests need. On Debian as root it is
+/// installed; elsewhere it is said what to install.
+fn packages() -> Result<()> {
     let missing: Vec<&str> = [
         ("python3-venv", succeeds("python3", &["-c", "import ensurepip, venv"])),
         ("nodejs", succeeds("node", &["--version"])),
         ("npm", succeeds("npm", &["--version"])),
+        ("postgresql", has_postgresql()),
     ]
     .into_iter()
     .filter_map(|(package, there)| (!there).then_some(package))
@@ -149,7 +150,7 @@ fn foreign_languages() -> Result<()> {
         .output()
         .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim() == "0");
     if !root || !succeeds("apt-get", &["--version"]) {
-        bail!("install {}: the clients in other languages need them", missing.join(", "));
+        bail!("install {}: the tests on real processes need them", missing.join(", "));
     }
     let mut update = Command::new("apt-get");
     update.args(["update", "--quiet"]);
@@ -158,6 +159,13 @@ fn foreign_languages() -> Result<()> {
     install.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(missing);
     install.env("DEBIAN_FRONTEND", "noninteractive");
     check(install)
+}
+
+/// Debian keeps the server's programs out of the path.
+fn has_postgresql() -> bool {
+    let packaged = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    packaged.into_iter().any(|version| version.path().join("bin/initdb").exists())
+        || succeeds("initdb", &["--version"])
 }
 
 fn cargo(words: &[&str]) -> Result<()> {
