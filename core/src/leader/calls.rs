@@ -70,8 +70,7 @@ impl Leader {
         state: &State,
         out: &mut Outbox<Effect>,
     ) {
-        let not_live =
-            Effect::Answer { ticket, reply: Reply::NotLive { changes: state.changes() } };
+        let not_live = Effect::Answer { ticket, reply: Reply::missing(id, state) };
         let Some(task) = state.find(id) else { return out.push(not_live) };
         let Some(view) = state.task_view(task) else { return out.push(not_live) };
         let run = match (&view.recurrence, &view.last_run) {

@@ -209,7 +209,7 @@ impl Leader {
             let Some(target) = target else {
                 // Only a confirmed leader may say that an id is unknown.
                 if asked.confirmed {
-                    let reply = Reply::NotLive { changes: state.changes() };
+                    let reply = Reply::missing(&asked.id, state);
                     out.push(Effect::Answer { ticket: asked.ticket, reply });
                 } else {
                     unknown.push(Asked { confirmed: true, ..asked });

@@ -66,7 +66,7 @@ impl Node {
     fn task(&self, id: &str) -> Reply {
         match self.state.find(id).and_then(|task| self.view(task)) {
             Some(view) => Reply::Task(Box::new(view)),
-            None => Reply::NotLive { changes: self.state.changes() },
+            None => Reply::missing(id, &self.state),
         }
     }
 
@@ -88,6 +88,7 @@ impl Node {
         Some(view)
     }
 
+    /// Attempts of a deleted task stay to be read in history.
     fn attempts(&self, id: &str) -> Reply {
         let Some(task) = self.state.find(id) else {
             return Reply::NotLive { changes: self.state.changes() };

@@ -9,6 +9,7 @@ use crate::consensus::ConfState;
 pub use crate::consensus::Role;
 use crate::id::{ClusterId, NodeId, RunNumber, Token};
 use crate::spec::NewTask;
+use crate::state::State;
 use crate::state::view::{AttemptView, RunView, TaskStatus, TaskView};
 use crate::time::Timestamp;
 
@@ -162,6 +163,16 @@ pub enum Reply {
     },
     /// The answer is no.
     Rejected(Rejection),
+}
+
+impl Reply {
+    /// The answer about an id that is not in memory: history may know it, unless it was deleted.
+    pub fn missing(id: &str, state: &State) -> Self {
+        if state.is_deleted(id) {
+            return Self::Rejected(Rejection::NotFound { id: id.into() });
+        }
+        Self::NotLive { changes: state.changes() }
+    }
 }
 
 /// An accepted task.

@@ -29,9 +29,9 @@ impl Waits {
         run: Option<RunNumber>,
         state: &State,
     ) -> Option<Reply> {
-        let not_live = Reply::NotLive { changes: state.changes() };
-        let Some(task) = state.find(id) else { return Some(not_live) };
-        let Some(view) = state.task_view(task) else { return Some(not_live) };
+        let missing = || Some(Reply::missing(id, state));
+        let Some(task) = state.find(id) else { return missing() };
+        let Some(view) = state.task_view(task) else { return missing() };
         if is_over(&view, task, run, state) {
             return Some(Reply::Task(Box::new(view)));
         }

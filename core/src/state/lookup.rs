@@ -74,6 +74,15 @@ impl State {
         self.record(record).is_some()
     }
 
+    /// Tells whether the newest creation of this id was deleted. History may learn of that later:
+    /// what it shows of the id until then is older than the answer to the caller who deleted it.
+    pub fn is_deleted(&self, id: &str) -> bool {
+        match self.slot_of(id.as_bytes()).and_then(|slot| self.slab.at(slot)) {
+            Some(record) => record.is_done() && record.has(flag::DELETED),
+            None => self.ended(id).is_some_and(|ended| ended.deleted),
+        }
+    }
+
     /// The child run with this number while it is in memory and unfinished; a one-shot's run 1 is
     /// the task itself.
     pub fn live_run(&self, task: RecordRef, run: crate::id::RunNumber) -> Option<RecordRef> {

@@ -55,7 +55,7 @@ pub(crate) fn play(seed: u64) {
     for id in accepted {
         script.command(&format!("task {id}"));
         let line = script.take_lines().pop().unwrap_or_default();
-        let over = ["succeeded", "cancelled", "failed", "not in memory"];
+        let over = ["succeeded", "cancelled", "failed", "not in memory", "not found"];
         assert!(over.iter().any(|word| line.contains(word)), "seed {seed}: {line}");
     }
 }

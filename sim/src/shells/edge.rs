@@ -20,6 +20,8 @@ pub struct Edge {
     accepted: BTreeMap<String, u64>,
     /// Ids that some call was told to have created.
     created: BTreeMap<String, u64>,
+    /// Creations whose deletion a client heard of once it was done, and when first.
+    deleted: BTreeMap<(String, u64), u64>,
     /// How one-shots ended, by id and incarnation, and when a client first heard of it.
     ended: BTreeMap<(String, u64), (i32, u64)>,
 }
@@ -55,6 +57,13 @@ impl Edge {
             ) => {
                 hold!("S9", task.id == *id, "asked of {id}, told of {}", task.id);
                 let linearizable = matches!(question, Question::Look(_));
+                if matches!(question, Question::Delete(..)) {
+                    let record = books.chain.ledger().record(task.incarnation);
+                    if record.is_some_and(|record| record.deleted && record.done.is_some()) {
+                        let key = (task.id.clone(), task.incarnation);
+                        self.deleted.entry(key).or_insert_with(super::clock::at);
+                    }
+                }
                 self.task(books, task, linearizable.then_some(asked_at))
             }
             (Question::Wait(id, _), Answer::Waited(done, task)) => {
@@ -120,6 +129,8 @@ impl Edge {
             return Ok(());
         };
         let key = (task.id.clone(), task.incarnation);
+        let gone = self.deleted.get(&key).is_some_and(|heard| *heard < asked_at);
+        hold!("S19", !gone, "{} was deleted and is found when asked at {asked_at}", task.id);
         let before = self.ended.get(&key).copied();
         hold!(
             "S13",

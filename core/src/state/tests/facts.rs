@@ -275,14 +275,17 @@ fn a_deleted_id_is_hidden_and_stays_reserved() {
     assert_eq!(refused, Applied::Refused(Refusal::Running));
     rig.one(Command::Delete { target: task, cancel: true });
     assert_eq!(rig.state.find("a"), Some(task));
+    assert!(!rig.state.is_deleted("a"));
     rig.end(token, AttemptOutcome::Cancelled);
     assert_eq!(rig.state.find("a"), None);
+    assert!(rig.state.is_deleted("a"));
     assert_eq!(rig.one(Command::Create(create("a"))), Applied::Repeated { live: None });
     let gone = rig.one(Command::Delete { target: task, cancel: false });
     assert_eq!(gone, Applied::Refused(Refusal::NotFound));
     rig.store_all();
     assert_eq!(rig.one(Command::Create(create("a"))), Applied::Repeated { live: None });
     assert!(rig.state.ended("a").expect("reserved").deleted);
+    assert!(rig.state.is_deleted("a"));
 }
 
 #[test]
