@@ -126,6 +126,7 @@ fn attempt(number: u64, ordered: bool) -> AttemptRow {
         task_id: id(number, ordered),
         incarnation: number,
         run: RunNumber(1),
+        queue: "default".into(),
         view: AttemptView {
             token: Token(number + 1),
             run: RunNumber(1),

@@ -2,6 +2,8 @@
 
 #[cfg(not(madsim))]
 pub mod cluster;
+#[cfg(not(madsim))]
+pub mod cut;
 pub mod effects;
 #[cfg(not(madsim))]
 pub mod load;

@@ -11,9 +11,10 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The server's one user, who owns everything in it.
@@ -26,18 +27,21 @@ const PASSWORD_IN_URL: &str = "s3cret%2Fword";
 /// How long the server may take to start, to stop, or to recover.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Starts what its arguments say, prints its process id, and ends with it; stops it when standard
-/// input ends, which it does with the process that holds the other end.
+/// Starts what its arguments say, prints its process id, and ends with it. When standard input
+/// ends, which it does with the process that holds the other end, it stops the server and removes
+/// the files that nobody else will.
 const GUARDIAN: &str = r#"
+trap '' INT
 exec 3<&0
-"$@" >>"$LOG" 2>&1 3<&- &
+"$@" >>"$FOLDER/log" 2>&1 3<&- &
 server=$!
 echo $server
 exec >/dev/null 2>&1
-(cat <&3; kill -QUIT $server) &
+(cat <&3; touch "$FOLDER/orphaned"; kill -QUIT $server) &
 watcher=$!
 wait $server
 kill $watcher
+if [ -e "$FOLDER/orphaned" ]; then rm -rf "$FOLDER"; fi
 "#;
 
 /// How a server is told to stop.
@@ -83,7 +87,7 @@ impl Postgres {
     pub fn start_with(options: &[&str]) -> Result<Self> {
         let bin = programs()?;
         let folder = tempfile::Builder::new().prefix("dtask-postgres").tempdir()?;
-        // The server's user has to get there.
+        // Other programs of the test read the log.
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
         let options = options.iter().map(|&option| option.to_owned()).collect();
         let mut server = Self { folder, bin, port: free_port()?, options, running: None };
@@ -93,12 +97,24 @@ impl Postgres {
         Ok(server)
     }
 
+    /// The server that the tests of this process share, each with a database of its own, started
+    /// by the first of them. It ends with the process.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`], told to every test.
+    pub fn shared() -> Result<&'static Self> {
+        static SHARED: OnceLock<Result<Postgres, String>> = OnceLock::new();
+        let start = || Self::start().map_err(|error| format!("{error:#}"));
+        SHARED.get_or_init(start).as_ref().map_err(|error| anyhow!("{error}"))
+    }
+
     fn init(&self) -> Result<()> {
         let password = self.folder.path().join("password");
         std::fs::write(&password, PASSWORD)?;
+        File::create(self.log_path())?;
         std::fs::create_dir(self.data())?;
         if let Some((uid, gid)) = other_user()? {
-            for path in [&password, &self.data()] {
+            for path in [self.folder.path(), &password, &self.log_path(), &self.data()] {
                 chown(path, Some(uid), Some(gid))?;
             }
         }
@@ -122,16 +138,9 @@ impl Postgres {
         for option in own.into_iter().chain(self.options.iter().map(String::as_str)) {
             words.extend(["-c".to_owned(), option.to_owned()]);
         }
-        // The server's user must be able to write it, and keeps it between lives.
-        let log = self.log_path();
-        if !log.exists() {
-            File::create(&log)?;
-            if let Some((uid, gid)) = other_user()? {
-                chown(&log, Some(uid), Some(gid))?;
-            }
-        }
         let mut guardian = as_other_user(Command::new("/bin/sh"))?;
-        guardian.args(["-c", GUARDIAN, "guardian"]).args(words).env("LOG", log);
+        guardian.args(["-c", GUARDIAN, "guardian"]).args(words);
+        guardian.env("FOLDER", self.folder.path()).process_group(0);
         guardian.stdin(Stdio::piped()).stdout(Stdio::piped()).current_dir("/");
         let mut guardian = guardian.spawn().context("cannot start /bin/sh")?;
         let mut line = String::new();

@@ -122,8 +122,9 @@ fn madsim() -> Result<()> {
 
 fn real() -> Result<()> {
     packages()?;
-    let mut words = vec!["test", "--workspace", "--features", "dtask-tests/real"];
-    for test in ["tour", "wrong_input", "clients", "postgres", "kill"] {
+    let mut words =
+        vec!["test", "--workspace", "--features", "dtask-tests/real,dtask-runtime/real"];
+    for test in ["history", "tour", "wrong_input", "clients", "postgres", "kill"] {
         words.extend(["--test", test]);
     }
     words.extend(["--", "--nocapture", "--test-threads", "1"]);

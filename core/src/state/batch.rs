@@ -138,11 +138,13 @@ impl State {
         let record = self.slab.at(attempt.slot).filter(|held| held.serial == attempt.serial)?;
         let task = self.record(self.task_of(record.named(attempt.slot))?)?;
         let view = self.attempt_view(token, attempt)?;
+        let queue = self.profiles.at(record.profile)?.profile.queue.clone();
         batch.attempts.push(AttemptRow {
             number,
             task_id: task.body.id().into(),
             incarnation: task.serial,
             run: view.run,
+            queue,
             view,
         });
         Some(())

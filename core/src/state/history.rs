@@ -74,6 +74,8 @@ pub struct AttemptRow {
     pub incarnation: u64,
     /// The run's number.
     pub run: RunNumber,
+    /// The queue in which it was.
+    pub queue: Box<str>,
     /// The columns.
     pub view: AttemptView,
 }

@@ -11,7 +11,7 @@ use dtask_proto::v1::task_service_client::TaskServiceClient;
 use dtask_proto::v1::worker_admin_service_client::WorkerAdminServiceClient;
 use dtask_proto::v1::{ListExecutionsRequest, ListWorkersRequest, SubmitTaskRequest, TaskSpec};
 
-use super::{KIND, connect, process};
+use super::{KIND, connect, postgres, process};
 
 /// Callers before and after the kill submit this often.
 const FAILOVER_EVERY: Duration = Duration::from_millis(5);
@@ -25,6 +25,8 @@ pub(crate) struct Local {
     folder: PathBuf,
     nodes: Vec<Process>,
     workers: Vec<Process>,
+    /// PostgreSQL's first process, when history goes to a server on this machine.
+    database: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -35,12 +37,23 @@ struct Process {
 }
 
 impl Local {
-    /// Starts `nodes` schedulers with SQLite history, and `workers` workers of `slots` slots.
-    pub(crate) fn start(nodes: usize, workers: usize, slots: u32) -> Result<Self> {
+    /// Starts `nodes` schedulers, and `workers` workers of `slots` slots. History goes to the URL,
+    /// or to an SQLite file that is removed with the rest.
+    pub(crate) async fn start(
+        nodes: usize,
+        (workers, slots): (usize, u32),
+        history: Option<&str>,
+    ) -> Result<Self> {
         ensure!((1..=7).contains(&nodes), "--local takes 1 to 7 schedulers, not {nodes}");
         let folder = std::env::temp_dir().join(format!("dtask-bench-{}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
-        let mut local = Self { folder, nodes: Vec::new(), workers: Vec::new() };
+        let database = match history {
+            Some(url) => postgres::first_process(url).await?,
+            None => None,
+        };
+        let mut local = Self { folder, nodes: Vec::new(), workers: Vec::new(), database };
+        let file = format!("sqlite:{}", local.folder.join("history.db").display());
+        let history = history.unwrap_or(&file).to_owned();
         let ports = free_ports(2 * nodes)?;
         let grpc: Vec<_> = (0..nodes).map(|i| format!("127.0.0.1:{}", ports[2 * i])).collect();
         for (index, address) in grpc.iter().enumerate() {
@@ -53,8 +66,7 @@ impl Local {
             }
             let path = |name: &str| local.folder.join(name).display().to_string();
             words.extend(["--data".into(), path(&format!("node{id}"))]);
-            words.extend(["--history".into(), format!("sqlite:{}", path("history.db"))]);
-            let child = local.spawn(&words, &format!("node{id}"))?;
+            let child = local.spawn(&words, &format!("node{id}"), Some(&history))?;
             let name = format!("scheduler {id}");
             local.nodes.push(Process { name, grpc: Some(address.clone()), child });
         }
@@ -63,15 +75,20 @@ impl Local {
             let mut words = vec!["work".to_owned(), "--server".into(), grpc.join(",")];
             words.extend(["--name".into(), format!("bench{index}")]);
             words.extend(["--slots".into(), slots.to_string(), "--noop".into(), KIND.into()]);
-            let child = local.spawn(&words, &format!("worker{index}"))?;
+            let child = local.spawn(&words, &format!("worker{index}"), None)?;
             local.workers.push(Process { name, grpc: None, child });
         }
         Ok(local)
     }
 
-    fn spawn(&self, words: &[String], log: &str) -> Result<Child> {
+    fn spawn(&self, words: &[String], log: &str, history: Option<&str>) -> Result<Child> {
         let log = std::fs::File::create(self.folder.join(format!("{log}.log")))?;
-        Command::new(std::env::current_exe()?)
+        let mut command = Command::new(std::env::current_exe()?);
+        if let Some(url) = history {
+            // Not as a flag: it may hold a password.
+            command.env("DTASK_HISTORY", url);
+        }
+        command
             .args(words)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -104,11 +121,10 @@ impl Local {
 
     /// CPU time of each process so far.
     pub(crate) fn cpu_times(&self) -> BTreeMap<String, Duration> {
-        self.nodes
-            .iter()
-            .chain(&self.workers)
-            .filter_map(|p| Some((p.name.clone(), process::cpu_time(p.child.id()).ok()?)))
-            .collect()
+        let own = self.nodes.iter().chain(&self.workers);
+        let own = own.filter_map(|p| Some((p.name.clone(), process::cpu_time(p.child.id()).ok()?)));
+        let database = self.database.and_then(|pid| process::family_cpu_time(pid).ok());
+        own.chain(database.map(|time| ("PostgreSQL".to_owned(), time))).collect()
     }
 
     /// Microseconds a task, by process; the leader is marked.

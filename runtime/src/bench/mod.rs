@@ -8,6 +8,7 @@
 mod figures;
 mod load;
 mod local;
+mod postgres;
 mod process;
 
 use std::time::{Duration, Instant};
@@ -40,6 +41,8 @@ pub struct BenchConfig {
     pub workers: usize,
     /// Slots of each worker with `local`.
     pub slots: u32,
+    /// Where history goes with `local`; `None` is an SQLite file.
+    pub history: Option<String>,
     /// Tasks are due in an hour: none runs, and what is measured is the memory that they take.
     pub waiting: bool,
     /// With `local` and at least three schedulers: kill the leader under load at the end and
@@ -56,7 +59,10 @@ const DRAIN: Duration = Duration::from_secs(120);
 /// Runs the load and returns its figures.
 pub async fn run(config: BenchConfig) -> Result<Figures> {
     let mut local = match config.local {
-        Some(nodes) => Some(local::Local::start(nodes, config.workers, config.slots)?),
+        Some(nodes) => {
+            let workers = (config.workers, config.slots);
+            Some(local::Local::start(nodes, workers, config.history.as_deref()).await?)
+        }
         None => None,
     };
     let servers = local.as_ref().map_or_else(|| config.servers.clone(), local::Local::servers);

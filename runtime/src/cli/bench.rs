@@ -1,5 +1,7 @@
 //! `dtask bench`: its options; the load generator is `crate::bench`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::fail::{Failure, code};
@@ -36,6 +38,12 @@ pub(crate) struct BenchArgs {
     /// With --local: slots of each worker
     #[arg(long, value_name = "S", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(dtask_core::limits::WORKER_SLOTS_MAX)))]
     slots: u32,
+    /// With --local: where history goes; an SQLite file of its own when absent
+    #[arg(long, value_name = "URL", requires = "local", conflicts_with = "history_file")]
+    history: Option<String>,
+    /// With --local: a file that holds the URL of the history database
+    #[arg(long, value_name = "FILE", requires = "local")]
+    history_file: Option<PathBuf>,
     /// Let the tasks wait for an hour and measure the memory that they take
     #[arg(long, conflicts_with = "failover")]
     waiting: bool,
@@ -60,6 +68,10 @@ impl BenchArgs {
             local: self.local.map(|nodes| nodes as usize),
             workers: self.workers as usize,
             slots: self.slots,
+            history: match &self.history_file {
+                Some(path) => Some(super::serve::read_url(path)?),
+                None => self.history.clone(),
+            },
             waiting: self.waiting,
             failover: self.failover,
         };

@@ -10,6 +10,7 @@ use dtask_core::id::NodeId;
 use super::fail::{Failure, code};
 use super::log::{self, LogOptions};
 use super::signals::Signals;
+use crate::history::PostgresUrl;
 use crate::serve::{self, HistoryChoice, Listen, ServeConfig, ServeError};
 
 /// `dtask serve`
@@ -45,7 +46,7 @@ pub(crate) struct ServeArgs {
     /// The HTTP address that others reach this node by, if it is not --http
     #[arg(long, env = "DTASK_ADVERTISE_HTTP", value_name = "HOST:PORT")]
     advertise_http: Option<String>,
-    /// The history database: sqlite:PATH or none
+    /// The history database: sqlite:PATH, postgres://USER@HOST:PORT/DATABASE, or none
     #[arg(
         long,
         env = "DTASK_HISTORY",
@@ -54,7 +55,7 @@ pub(crate) struct ServeArgs {
         conflicts_with = "history_file"
     )]
     history: String,
-    /// A file that holds the URL of the history database
+    /// A file that holds the URL of the history database (and so keeps its password out of `ps`)
     #[arg(long, env = "DTASK_HISTORY_FILE", value_name = "FILE")]
     history_file: Option<PathBuf>,
     /// Listen beyond this machine, without encryption and tokens
@@ -148,18 +149,30 @@ fn peer(text: &str) -> Result<(NodeId, String), Failure> {
 }
 
 fn history(option: &str, url: &str) -> Result<HistoryChoice, Failure> {
+    let hint = "write sqlite:PATH, postgres://USER@HOST:PORT/DATABASE, or none";
+    if PostgresUrl::is_one(url) {
+        // The error does not repeat the URL, which may hold a password.
+        let url = url.parse::<PostgresUrl>();
+        return url
+            .map(HistoryChoice::Postgres)
+            .map_err(|error| Failure::usage(format!("{option}: {error}")).hint(hint));
+    }
     match url.split_once(':') {
         Some(("sqlite", path)) if !path.is_empty() => Ok(HistoryChoice::Sqlite(path.into())),
         None if url == "none" => Ok(HistoryChoice::None),
         // A URL of another kind may hold a password: it is not repeated.
-        Some((scheme, _)) => Err(Failure::usage(format!("{option}: no history in `{scheme}:`"))
-            .hint("write sqlite:PATH, or none")),
-        None => Err(Failure::usage(format!("{option}: not a history database"))
-            .hint("write sqlite:PATH, or none")),
+        Some((scheme, _)) => {
+            Err(Failure::usage(format!("{option}: no history in `{scheme}:`")).hint(hint))
+        }
+        None => Err(Failure::usage(format!("{option}: not a history database")).hint(hint)),
     }
 }
 
-fn read_url(path: &Path) -> Result<String, Failure> {
+/// The URL of a history database in a file.
+///
+/// # Errors
+/// The file cannot be read.
+pub(crate) fn read_url(path: &Path) -> Result<String, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         Failure::usage(format!("--history-file: cannot read {}: {error}", path.display()))
     })?;

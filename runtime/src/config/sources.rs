@@ -5,6 +5,7 @@ use clap::{Arg, ArgMatches, Command};
 use serde::Serialize;
 
 use super::File;
+use crate::history::postgres::redact;
 
 /// The commands whose options can be configured; each is a section of the file. The options that
 /// every command shares stand at its top.
@@ -106,7 +107,8 @@ fn setting(section: &str, arg: &Arg, matches: &ArgMatches, file: &File) -> Setti
         (_, None) => Source::Default,
     };
     let values = match matches.try_get_raw(id) {
-        Ok(Some(raw)) => raw.map(|value| value.to_string_lossy().into_owned()).collect(),
+        // A URL is shown without its password.
+        Ok(Some(raw)) => raw.map(|value| redact(&value.to_string_lossy()).0).collect(),
         Ok(None) | Err(_) => Vec::new(),
     };
     let env = arg.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

@@ -19,6 +19,9 @@ pub enum Listen {
 pub enum HistoryChoice {
     /// An SQLite file.
     Sqlite(PathBuf),
+    /// A PostgreSQL database.
+    #[cfg(not(madsim))]
+    Postgres(crate::history::PostgresUrl),
     /// None: finished tasks are known for as long as they are in memory.
     None,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::config::HistoryChoice;
 use super::inbox::NodeHandle;
 use super::ports::{History, HistoryRead, NoHistory};
-use crate::history::{HistoryHandle, SqliteReader, SqliteWriter};
+use crate::history::{HistoryHandle, PostgresReader, PostgresWriter, SqliteReader, SqliteWriter};
 
 /// Both ends of a history database.
 pub(super) struct Ports {
@@ -22,6 +22,10 @@ pub(super) fn choose(choice: &HistoryChoice, node: NodeHandle) -> std::io::Resul
         HistoryChoice::Sqlite(path) => Ok(Ports {
             write: Box::new(HistoryHandle::start(SqliteWriter::new(path.clone()), node)?),
             read: Some(Arc::new(SqliteReader::new(path)?)),
+        }),
+        HistoryChoice::Postgres(url) => Ok(Ports {
+            write: Box::new(HistoryHandle::start(PostgresWriter::new(url.clone()), node)?),
+            read: Some(Arc::new(PostgresReader::new(url.clone())?)),
         }),
     }
 }

@@ -2,15 +2,15 @@
 //! file; only the leader writes.
 
 mod reader;
-mod rows;
 mod statements;
-mod words;
 mod writer;
 
 use std::path::Path;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+
+use super::words;
 
 pub use reader::SqliteReader;
 pub use writer::SqliteWriter;

@@ -106,6 +106,7 @@ static ATTEMPTS: Table = Table {
         "incarnation",
         "run",
         "attempt",
+        "queue",
         "worker_id",
         "status",
         "stop_requested",
@@ -305,7 +306,8 @@ fn bind_run(row: &mut Row, run: &RunRow) {
 fn bind_attempt(row: &mut Row, attempt: &AttemptRow) {
     let view = &attempt.view;
     row.number(view.token.0).number(attempt.number).put(&*attempt.task_id);
-    row.number(attempt.incarnation).put(attempt.run.0).put(view.attempt).put(&*view.worker);
+    row.number(attempt.incarnation).put(attempt.run.0).put(view.attempt);
+    row.put(&*attempt.queue).put(&*view.worker);
     row.put(word(&OUTCOMES, &view.outcome)).put(view.stop_requested);
     row.put(&view.output[..]).put(&view.tail[..]).put(&*view.error).put(view.exit_code);
     row.time(view.scheduled_for).time(view.opened_at);

@@ -9,6 +9,8 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::{statements, writer_options};
+use crate::history::claim::{check_cluster, cluster_text, fresh_epoch};
+use crate::history::queries::signed;
 use crate::history::writer::{Cursor, WriteError, Writer};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
@@ -165,28 +167,6 @@ async fn read_claim(connection: &mut SqliteConnection) -> sqlx::Result<Option<Cl
         cluster,
         cursor: Cursor { epoch: epoch.unsigned_abs(), through: through.unsigned_abs() },
     }))
-}
-
-fn check_cluster(found: &str, ours: ClusterId) -> Result<(), WriteError> {
-    if found == cluster_text(ours) {
-        return Ok(());
-    }
-    let found = u64::from_str_radix(found, 16).unwrap_or_default();
-    Err(WriteError::ForeignCluster { found, ours: ours.0 })
-}
-
-/// As `/v1/cluster` shows it.
-fn cluster_text(cluster: ClusterId) -> String {
-    format!("{:016x}", cluster.0)
-}
-
-/// Above zero and below 2^53, as every number that users see.
-fn fresh_epoch() -> u64 {
-    (uuid::Uuid::new_v4().as_u128() as u64 >> 11).max(1)
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn away(error: sqlx::Error) -> WriteError {

@@ -253,6 +253,7 @@ fn merge(
             query.after.is_none_or(|after| view.token > after)
                 && (whole || last.is_some_and(|last| view.token <= last))
                 && query.run.is_none_or(|run| view.run == run)
+                && query.queue.as_deref().is_none_or(|queue| *live.task.profile.queue == *queue)
                 && query.worker.as_deref().is_none_or(|worker| *view.worker == *worker)
                 && (query.outcomes.is_empty() || query.outcomes.contains(&view.outcome))
         };
@@ -264,6 +265,7 @@ fn merge(
                     task_id: live.task.id.clone(),
                     incarnation: serial,
                     run: view.run,
+                    queue: live.task.profile.queue.clone(),
                     view,
                 };
                 rows.insert(row.view.token, row);
