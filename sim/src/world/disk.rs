@@ -35,8 +35,12 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Creates an empty file, or empties an existing one.
+    /// Creates an empty file, or empties an existing one: that stays the same file (O_TRUNC), so
+    /// that its name never means another one after a power loss.
     pub fn create(&mut self, name: &str) {
+        if self.exists(name) {
+            return self.truncate(name, 0);
+        }
         let inode = self.inodes.len();
         self.inodes.push(Inode::default());
         self.live.insert(name.to_owned(), inode);
@@ -260,6 +264,24 @@ mod tests {
             !disk.exists("a")
         });
         assert!(lost.count() > 5);
+    }
+
+    #[test]
+    fn a_renamed_file_that_was_emptied_and_synced_is_whole_or_not_there() {
+        for seed in 0..200 {
+            let mut disk = Disk::default();
+            let rng = &mut Rng::new(seed);
+            disk.write("temp", 0, &[9; 2_000]);
+            disk.lose_power(rng);
+            disk.create("temp");
+            disk.write("temp", 0, &[1; 2_000]);
+            disk.sync("temp");
+            disk.rename("temp", "a");
+            disk.lose_power(rng);
+            if let Some(bytes) = disk.read("a") {
+                assert_eq!(bytes, [1; 2_000], "seed {seed}");
+            }
+        }
     }
 
     #[test]

@@ -100,6 +100,21 @@ proptest! {
 }
 
 #[test]
+fn a_first_start_that_is_cut_off_again_and_again_makes_a_whole_log() {
+    // The name that an earlier attempt left, its sectors torn, is the one that the next one renames.
+    for seed in 0..2_000 {
+        let mut rng = Rng::new(seed);
+        let mut disk = Disk::default();
+        for _ in 0..4 {
+            let budget = rng.below(8) as usize;
+            live(&mut disk, &mut rng, 0, budget);
+            disk.crash(&mut rng);
+            reopen(&disk);
+        }
+    }
+}
+
+#[test]
 fn a_crash_after_each_single_operation_keeps_what_was_acknowledged() {
     for seed in 0..6 {
         let mut first = Disk::default();

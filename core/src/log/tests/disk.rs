@@ -18,7 +18,7 @@ struct Inode {
 #[derive(Clone)]
 enum NameOp {
     Add(File, usize),
-    Rename(File, File, usize),
+    Rename(File, File),
     Remove(File),
 }
 
@@ -33,6 +33,10 @@ pub(super) struct Disk {
 impl Disk {
     pub(super) fn perform(&mut self, op: &DiskOp) {
         match op {
+            // An existing file is emptied (O_TRUNC), not replaced by another of its name.
+            DiskOp::Create { file, len } if self.names.contains_key(file) => {
+                self.inodes[self.names[file]].now = vec![0; *len as usize];
+            }
             DiskOp::Create { file, len } => {
                 self.inodes.push(Inode { now: vec![0; *len as usize], synced: Vec::new() });
                 self.name(NameOp::Add(*file, self.inodes.len() - 1));
@@ -48,8 +52,7 @@ impl Disk {
                 inode.synced = inode.now.clone();
             }
             DiskOp::Rename { from, to } => {
-                let id = self.names[from];
-                self.name(NameOp::Rename(*from, *to, id));
+                self.name(NameOp::Rename(*from, *to));
             }
             DiskOp::Remove { file } => {
                 if self.names.contains_key(file) {
@@ -123,9 +126,11 @@ fn apply(names: &mut BTreeMap<File, usize>, op: &NameOp) {
         NameOp::Add(file, id) => {
             names.insert(*file, *id);
         }
-        NameOp::Rename(from, to, id) => {
-            names.remove(from);
-            names.insert(*to, *id);
+        // By name: it may reach the disk without the change that gave `from` its last meaning.
+        NameOp::Rename(from, to) => {
+            if let Some(id) = names.remove(from) {
+                names.insert(*to, id);
+            }
         }
         NameOp::Remove(file) => {
             names.remove(file);
