@@ -48,6 +48,8 @@ pub struct Writer {
     segment_bytes: u64,
     /// Everything before this log offset is known to be synced.
     durable: u64,
+    /// The log offset behind the last marker of this life.
+    marked: u64,
     /// The next segment's file was asked for ahead.
     spare: Option<u64>,
 }
@@ -72,6 +74,7 @@ impl Writer {
             tail: found.tail.clone(),
             segment_bytes,
             durable: found.tail.offset,
+            marked: 0,
             spare: None,
         };
         let mut ops = Vec::new();
@@ -107,6 +110,24 @@ impl Writer {
             self.remove_obsolete(&replaced, ops);
         }
         self.prepare_spare(ops);
+    }
+
+    /// The log has fallen idle: a record that says nothing but how far everything before it is
+    /// durable, so that damage to the last group is told from a torn tail (P4.2). Nothing to do
+    /// when the last record is such a marker: an idle log is written once.
+    pub fn mark(&mut self, ops: &mut Vec<DiskOp>) {
+        if self.marked == self.tail.offset {
+            return;
+        }
+        let hard_state = self.tail.hard_state;
+        let marker = Persist { n: 0, hard_state, entries: Vec::new(), fact: None };
+        self.append(core::slice::from_ref(&marker), ops);
+        self.marked = self.tail.offset;
+    }
+
+    /// Whether [`Self::mark`] has nothing to do.
+    pub const fn is_marked(&self) -> bool {
+        self.marked == self.tail.offset
     }
 
     /// Every operation so far was performed: records from here on say so.

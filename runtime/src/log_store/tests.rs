@@ -106,6 +106,70 @@ fn a_snapshot_is_put_in_place_read_back_and_lets_segments_go() {
     assert!(!dir.path().join("snapshot-00000000000001ef.tmp").exists(), "a half one is removed");
 }
 
+/// The newest segment and how far it is used.
+fn newest(dir: &std::path::Path) -> (std::path::PathBuf, usize) {
+    let names = std::fs::read_dir(dir).expect("listed").filter_map(Result::ok);
+    let segments = names.map(|name| name.path());
+    let newest = segments.filter(|path| path.extension().is_some_and(|it| it == "log")).max();
+    let newest = newest.expect("a segment");
+    let used = std::fs::read(&newest).expect("read").iter().rposition(|byte| *byte != 0);
+    (newest, used.map_or(0, |last| last + 1))
+}
+
+fn flip(file: &std::path::Path, at: usize) {
+    let mut bytes = std::fs::read(file).expect("read");
+    bytes[at] ^= 1;
+    std::fs::write(file, bytes).expect("written");
+}
+
+#[test]
+fn a_log_that_falls_idle_vouches_for_its_last_group() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = opened(dir.path());
+    log.store.persist(persist(1, 1, 700));
+    wait(&mut log, 1);
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    // The entry's bytes are 1; whatever stands behind them is the marker.
+    let (file, end) = loop {
+        let (file, used) = newest(dir.path());
+        let bytes = std::fs::read(&file).expect("read");
+        let entry = bytes.windows(700).rposition(|window| window.iter().all(|byte| *byte == 1));
+        let end = entry.expect("it is durable") + 700;
+        if used > end + 8 {
+            break (file, end);
+        }
+        assert!(std::time::Instant::now() < until, "no marker");
+        std::thread::yield_now();
+    };
+    // Its process is killed: nothing of it says a last word.
+    let (copy, life) = (tempfile::tempdir().expect("a directory"), log);
+    let copied = copy.path().join(file.file_name().expect("named"));
+    std::fs::copy(&file, &copied).expect("copied");
+    let whole = open(copy.path(), &options(), |_| ()).expect("whole");
+    assert_eq!(whole.recovered.entries.len(), 1);
+    drop(whole);
+    std::fs::copy(&file, &copied).expect("copied");
+    flip(&copied, end - 1);
+    let error = open(copy.path(), &options(), |_| ()).expect_err("damaged").to_string();
+    assert!(error.contains("a record that was synced is not whole"), "{error}");
+    drop(life);
+}
+
+#[test]
+fn a_log_that_is_closed_vouches_for_its_last_group() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut log, _) = opened(dir.path());
+    log.store.persist(persist(1, 1, 700));
+    wait(&mut log, 1);
+    drop(log);
+    let (file, _) = newest(dir.path());
+    let bytes = std::fs::read(&file).expect("read");
+    let entry = bytes.windows(700).position(|window| window.iter().all(|byte| *byte == 1));
+    flip(&file, entry.expect("it was durable"));
+    let error = open(dir.path(), &options(), |_| ()).expect_err("damaged").to_string();
+    assert!(error.contains("a record that was synced is not whole"), "{error}");
+}
+
 #[test]
 fn a_directory_is_opened_once() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -1,7 +1,8 @@
 //! The log thread: everything that waits becomes one write and one fdatasync (P4.5).
 
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use dtask_core::log::{Persist, Writer};
 use tokio::sync::watch;
@@ -10,6 +11,9 @@ use super::directory::{Directory, DiskError};
 
 /// Entry bytes in one group: about the largest append of a peer, a few milliseconds of disk.
 const GROUP_BYTES_MAX: usize = 4 << 20;
+
+/// Without a group for this long, a marker says that everything is durable (P4.2).
+const IDLE: Duration = Duration::from_millis(20);
 
 /// The way in which a thread says that the disk has failed: the durable number's sender goes.
 #[derive(Clone, Debug)]
@@ -43,16 +47,33 @@ pub(super) fn run(
 ) {
     let mut ops = Vec::new();
     let mut group = Vec::new();
-    while let Ok(first) = jobs.recv() {
-        collect(first, jobs, &mut group);
-        let n = group.last().map_or(0, |persist| persist.n);
-        writer.append(&group, &mut ops);
+    loop {
+        let job = if writer.is_marked() {
+            jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            jobs.recv_timeout(IDLE)
+        };
+        group.clear();
+        let over = matches!(job, Err(RecvTimeoutError::Disconnected));
+        match job {
+            Ok(first) => {
+                collect(first, jobs, &mut group);
+                writer.append(&group, &mut ops);
+            }
+            // Idle, or the last act of this life.
+            Err(_) => writer.mark(&mut ops),
+        }
         if let Err(error) = directory.perform(std::mem::take(&mut ops)) {
             durable.fail(&error);
             return;
         }
         writer.synced();
-        durable.raise(n);
+        if let Some(last) = group.last() {
+            durable.raise(last.n);
+        }
+        if over {
+            return;
+        }
     }
 }
 
@@ -60,7 +81,6 @@ pub(super) fn run(
 fn collect(first: Persist, jobs: &Receiver<Persist>, group: &mut Vec<Persist>) {
     let bytes =
         |persist: &Persist| -> usize { persist.entries.iter().map(|entry| entry.data.len()).sum() };
-    group.clear();
     let mut sum = bytes(&first);
     group.push(first);
     while sum < GROUP_BYTES_MAX

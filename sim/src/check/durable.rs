@@ -152,6 +152,11 @@ impl Image {
         self.pending.push_back(Mark { n: persist.n, hard: persist.hard_state, entries, fact });
     }
 
+    /// Whether it holds who the voters are.
+    pub const fn is_formed(&self) -> bool {
+        self.durable.formed
+    }
+
     /// Every `Persist` up to and including `n` was synced.
     pub fn synced(&mut self, n: u64) {
         while self.pending.front().is_some_and(|mark| mark.n <= n) {

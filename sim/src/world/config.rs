@@ -169,6 +169,8 @@ pub struct DiskFaults {
     pub full_per_10k: u64,
     /// A crash is a power loss: unsynced sectors are lost.
     pub lossy: bool,
+    /// Deaths after which a bit has rotted in what was synced, in a hundred.
+    pub rot_percent: u64,
 }
 
 /// Faults of the clocks.
@@ -374,6 +376,7 @@ fn disk(rng: &mut Rng) -> DiskFaults {
         fail_per_10k: maybe(rng, 1, 20),
         full_per_10k: maybe(rng, 1, 20),
         lossy: rng.chance(1, 2),
+        rot_percent: maybe(rng, 1, 40),
     }
 }
 

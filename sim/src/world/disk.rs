@@ -148,6 +148,20 @@ impl Disk {
         lose(&mut self.inodes[inode], rng, 1, 2);
     }
 
+    /// Flips a bit of what lies on the platter. `false` when nothing lies there.
+    pub fn rot(&mut self, name: &str, place: u64, bit: u32) -> bool {
+        let Some(&inode) = self.live.get(name) else { return false };
+        let Inode { live, durable, .. } = &mut self.inodes[inode];
+        let (Some(seen), Some(kept)) =
+            (live.get_mut(place as usize), durable.get_mut(place as usize))
+        else {
+            return false;
+        };
+        *seen ^= 1 << bit;
+        *kept ^= 1 << bit;
+        true
+    }
+
     /// Power loss: any subset of what was not synced survives. Returns how many sectors were lost.
     pub fn lose_power(&mut self, rng: &mut Rng) -> usize {
         let keep_dir = rng.below(3);

@@ -32,6 +32,8 @@ pub enum Event {
     NodeResume(Life),
     /// A node's log thread finished a group.
     LogSynced(Life),
+    /// A node's log thread has had nothing to do since its log ended at this offset.
+    LogIdle(Life, u64),
     /// A node's snapshot file is in place.
     SnapshotSaved(Life, u64),
     /// A peer's message arrives.

@@ -19,6 +19,7 @@ pub mod live;
 pub mod net;
 pub mod node;
 pub mod operator;
+pub mod rot;
 pub mod script;
 pub mod store;
 pub mod trace;
@@ -226,6 +227,7 @@ impl World {
             | Event::NodeWake(life)
             | Event::NodeResume(life)
             | Event::LogSynced(life)
+            | Event::LogIdle(life, _)
             | Event::SnapshotSaved(life, _)
             | Event::Unreachable(life, _)
             | Event::Transfer(life, _)

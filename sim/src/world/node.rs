@@ -62,6 +62,10 @@ pub struct NodeHost {
     pub spins: u32,
     /// It leads, by its own word, since then.
     pub leads_since: Option<u64>,
+    /// A synced bit of its log has flipped.
+    pub rotten: bool,
+    /// It has found that and starts no more.
+    pub halted: bool,
 }
 
 /// A host's use of the database.
@@ -97,6 +101,8 @@ impl NodeHost {
             rouse: false,
             spins: 0,
             leads_since: None,
+            rotten: false,
+            halted: false,
         }
     }
 
@@ -185,6 +191,7 @@ impl World {
                 self.agenda.push(at, Event::NodeWake(life));
             }
             Event::LogSynced(_) => self.log_synced(who),
+            Event::LogIdle(_, offset) => self.log_idle(who, offset),
             Event::SnapshotSaved(_, index) => self.snapshot_saved(who, index),
             Event::Unreachable(_, to) => {
                 self.note(who as u32 + 1, "unreachable", [to.0, 0, 0]);

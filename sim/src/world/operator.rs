@@ -118,7 +118,9 @@ impl World {
             return;
         }
         let power = self.config.disk.lossy && self.rng.operator.chance(3, 4);
+        let vouched = self.nodes[node].log.vouched();
         self.node_crash(node, power);
+        self.rot(node, vouched);
         let down =
             log_uniform(&mut self.rng.operator, 1_000, self.config.process.down_max.max(2_000));
         self.agenda.push(self.at + down, Event::Fault(Fault::Restart(node)));
@@ -197,7 +199,8 @@ impl World {
         self.healed_at = self.at;
         self.heal_time = self.chain.ledger().at();
         self.note(0, "heals", [0, 0, 0]);
-        let mut nodes: Vec<usize> = (0..self.config.nodes).collect();
+        let mut nodes: Vec<usize> =
+            (0..self.config.nodes).filter(|&node| !self.nodes[node].rotten).collect();
         let quorum = self.config.nodes / 2 + 1;
         let spare = (self.config.nodes - quorum) as u64;
         let core = quorum + self.rng.operator.below(spare + 1) as usize;

@@ -27,8 +27,11 @@ const GROUP: GroupId = GroupId(1);
 pub struct LogThread {
     writer: Option<Writer>,
     waiting: Vec<Persist>,
-    /// The newest number of the group under way, and what remains to be done for it.
-    group: Option<(u64, Vec<DiskOp>)>,
+    /// The newest number of the group under way (none: it is a marker), and what remains to be
+    /// done for it.
+    group: Option<(Option<u64>, Vec<DiskOp>)>,
+    /// The log ends with a synced marker: its segment, and where the marker begins there.
+    marked: Option<(u64, u64)>,
     /// Snapshot files whose sync and rename are under way.
     finishing: Vec<u64>,
 }
@@ -39,11 +42,20 @@ impl LogThread {
         self.group.is_some()
     }
 
+    /// Bytes of the newest segment that a marker vouches for, if the log ends with one.
+    pub fn vouched(&self) -> Option<(String, u64)> {
+        let (number, end) = self.marked.filter(|_| !self.is_syncing())?;
+        Some((File::Segment(number).name(), end))
+    }
+
     /// How many writes wait.
     pub const fn waiting(&self) -> usize {
         self.waiting.len()
     }
 }
+
+/// Without a group for this long the log thread writes a marker, in microseconds (P4.2).
+const IDLE_MICROS: u64 = 20_000;
 
 /// The name of a finished snapshot file.
 pub fn snapshot_name(index: u64) -> String {
@@ -71,6 +83,14 @@ pub(crate) fn perform(disk: &mut Disk, op: &DiskOp) {
     }
 }
 
+/// The segment and the place of the last write to one.
+fn last_write(ops: &[DiskOp]) -> Option<(u64, u64)> {
+    ops.iter().rev().find_map(|op| match op {
+        DiskOp::Write { file: File::Segment(number), offset, .. } => Some((*number, *offset)),
+        _ => None,
+    })
+}
+
 /// Performs a prefix, drawn with favour for all and nothing.
 pub(crate) fn perform_some(disk: &mut Disk, ops: &[DiskOp], rng: &mut Rng) {
     let count = rng.below(ops.len() as u64 + 1) as usize;
@@ -83,11 +103,15 @@ impl World {
     /// Starts a node from what its disk holds. Now and then, while crashes are drawn, it dies
     /// again before it has said anything.
     pub(super) fn node_start(&mut self, who: usize) {
-        if self.nodes[who].is_up() || (self.healed && !self.core.contains(&who)) {
+        let host = &self.nodes[who];
+        if host.is_up() || host.halted || (self.healed && !self.core.contains(&who)) {
             return;
         }
         self.nodes[who].life += 1;
         self.nodes[who].clock.reboot(&mut self.rng.node);
+        if self.nodes[who].rotten {
+            return self.rot_is_met(who);
+        }
         let started = self.node_open(who);
         match started {
             Ok(true) => {}
@@ -125,7 +149,7 @@ impl World {
         self.node_resumes(who, found)
     }
 
-    fn find_log(&self, who: usize) -> Result<Option<Found>, Violation> {
+    pub(super) fn find_log(&self, who: usize) -> Result<Option<Found>, Violation> {
         let disk = &self.nodes[who].disk;
         let mut segments: BTreeMap<u64, &[u8]> = BTreeMap::new();
         let mut others = Vec::new();
@@ -199,6 +223,9 @@ impl World {
         host.rouse = true;
         host.spins = 0;
         let life = Life { who, life: host.life };
+        if let Some(writer) = &host.log.writer {
+            self.agenda.push(self.at + IDLE_MICROS, Event::LogIdle(life, writer.offset()));
+        }
         self.note(who as u32 + 1, "node starts", [u64::from(life.life), 0, 0]);
         self.agenda.push(self.at, Event::NodeWake(life));
         Ok(true)
@@ -244,7 +271,28 @@ impl World {
         let n = group.last().map_or(0, |persist| persist.n);
         let mut ops = Vec::new();
         writer.append(&group, &mut ops);
-        host.log.group = Some((n, ops));
+        host.log.group = Some((Some(n), ops));
+        self.log_sync(who);
+    }
+
+    /// No group came for a while: a marker says how far the log is durable (P4.2).
+    pub(super) fn log_idle(&mut self, who: usize, offset: u64) {
+        let host = &mut self.nodes[who];
+        if host.log.is_syncing() || !host.log.waiting.is_empty() {
+            return;
+        }
+        let Some(writer) = host.log.writer.as_mut().filter(|it| it.offset() == offset) else {
+            return;
+        };
+        let mut ops = Vec::new();
+        writer.mark(&mut ops);
+        host.log.group = Some((None, ops));
+        self.log_sync(who);
+    }
+
+    /// A sync begins.
+    fn log_sync(&mut self, who: usize) {
+        self.nodes[who].log.marked = None;
         let disk = &self.config.disk;
         if self.rng.disk.chance(disk.full_per_10k, 10_000) {
             // The disk takes a part of the group, then no more: a node without memory is a crash.
@@ -272,9 +320,19 @@ impl World {
         for op in &ops {
             perform(&mut host.disk, op);
         }
+        let life = Life { who, life: host.life };
         if let Some(writer) = &mut host.log.writer {
             writer.synced();
+            let offset = writer.offset();
+            if n.is_some() {
+                self.agenda.push(self.at + IDLE_MICROS, Event::LogIdle(life, offset));
+            }
         }
+        let Some(n) = n else {
+            host.log.marked = last_write(&ops);
+            self.probes.hit(Probe::LogMarked);
+            return self.log_group(who);
+        };
         host.image.synced(n);
         self.note(who as u32 + 1, "persisted", [n, 0, 0]);
         if self.sabotage == Sabotage::Honest {

@@ -198,6 +198,10 @@ probes! {
     Deleted = "task deleted",
     /// A trigger made a run.
     Triggered = "task triggered",
+    /// An idle log was marked.
+    LogMarked = "idle log marked",
+    /// A node found a flipped bit and halted.
+    RotFound = "flipped bit found at start",
 }
 
 /// How often each probe was met.

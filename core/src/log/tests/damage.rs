@@ -16,6 +16,11 @@ const SEGMENT: u64 = 7_000;
 /// A log of several segments whose last record says that all before it is durable; what it
 /// holds, and where that last record begins in the newest segment.
 fn built(seed: u64, groups: usize) -> (Disk, u64) {
+    let (disk, _, last) = written(seed, groups);
+    (disk, last)
+}
+
+fn written(seed: u64, groups: usize) -> (Disk, Writer, u64) {
     let mut rng = Rng::new(seed);
     let mut disk = Disk::default();
     Writer::create(IDENTITY, SEGMENT).iter().for_each(|op| disk.perform(op));
@@ -41,7 +46,48 @@ fn built(seed: u64, groups: usize) -> (Disk, u64) {
             }
         }
     }
-    (disk, last)
+    (disk, writer, last)
+}
+
+#[test]
+fn behind_a_marker_damage_to_the_last_group_is_found_too() {
+    let (mut disk, mut writer, last) = written(5, 40);
+    let mut ops = Vec::new();
+    writer.mark(&mut ops);
+    ops.iter().for_each(|op| disk.perform(op));
+    let (segments, others) = (disk.segments(), disk.others());
+    let newest = *segments.keys().next_back().expect("several");
+    let marker = ops.iter().find_map(|op| match op {
+        DiskOp::Write { file: File::Segment(n), offset, .. } if *n == newest => Some(*offset),
+        _ => None,
+    });
+    let (last, marker) = (last as usize, marker.expect("it stays in this segment") as usize);
+    assert!(last < marker);
+    let flipped = |at: usize| {
+        let mut damaged = segments.clone();
+        damaged.get_mut(&newest).expect("named")[at] ^= 1 << (at % 8);
+        recover(&owner(), &damaged, &others)
+    };
+    for at in last..marker {
+        assert!(flipped(at).is_err(), "byte {at} of the last group, the marker is at {marker}");
+    }
+    let whole = recover(&owner(), &segments, &others).expect("whole").expect("made");
+    for at in marker..used(&segments[&newest]) {
+        let found = flipped(at).expect("nothing was acknowledged with it").expect("made");
+        assert_eq!(found.recovered.entries, whole.recovered.entries, "byte {at}");
+    }
+}
+
+#[test]
+fn an_idle_log_is_marked_once() {
+    let (_, mut writer, _) = written(5, 3);
+    assert!(!writer.is_marked());
+    let mut ops = Vec::new();
+    writer.mark(&mut ops);
+    assert!(writer.is_marked() && !ops.is_empty());
+    ops.clear();
+    writer.mark(&mut ops);
+    assert!(ops.is_empty(), "{ops:?}");
 }
 
 #[test]
