@@ -1,55 +1,88 @@
 //! Real processes of the release build in a directory of their own: schedulers, workers, calls.
 
-use std::fs::File;
-use std::net::TcpListener;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::root;
+pub use crate::process::{binary, dtask};
+use crate::process::{dtask_in, free_port, spawn};
 
-/// A cluster of `dtask serve` processes, killed when dropped.
+/// A cluster of `dtask serve` processes and its workers, killed when dropped.
 #[derive(Debug)]
 pub struct Cluster {
     folder: tempfile::TempDir,
     nodes: Vec<Node>,
-    workers: Vec<Option<Child>>,
+    workers: Vec<Worker>,
+    history: String,
 }
 
 #[derive(Debug)]
 struct Node {
     grpc: u16,
     http: u16,
+    place: Place,
     child: Option<Child>,
     lives: u32,
 }
 
-/// The program under test, as `cargo xtask test build` left it.
-pub fn dtask() -> Command {
-    Command::new(binary("dtask"))
+#[derive(Debug)]
+struct Worker {
+    name: String,
+    slots: usize,
+    place: Place,
+    child: Option<Child>,
+    lives: u32,
 }
 
-/// A binary of the release build.
-pub fn binary(name: &str) -> PathBuf {
-    let path = root().join("target/release").join(name);
-    assert!(
-        path.exists(),
-        "{} is missing: run `cargo build --release --workspace` first",
-        path.display()
-    );
-    path
+/// Where a process runs and what it is told beside the usual.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The address of the machine, or of the namespace.
+    pub host: String,
+    /// The network namespace, if it is not the test's own.
+    pub namespace: Option<String>,
+    /// Further environment.
+    pub environment: Vec<(String, String)>,
+    /// The data directory of a node, if it is not `node<ID>` in the cluster's folder.
+    pub data: Option<PathBuf>,
+    /// By which addresses a node reaches others, where these are not their own.
+    pub peers: BTreeMap<usize, String>,
+    /// The gRPC address that a node tells clients and workers, if it is not its own.
+    pub advertise: Option<String>,
+    /// Further options.
+    pub words: Vec<String>,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".to_owned(),
+            namespace: None,
+            environment: Vec::new(),
+            data: None,
+            peers: BTreeMap::new(),
+            advertise: None,
+            words: Vec::new(),
+        }
+    }
 }
 
 impl Cluster {
     /// Ports for `count` nodes; nothing runs yet.
     pub fn new(count: usize) -> Result<Self> {
-        let nodes = (0..count)
-            .map(|_| Ok(Node { grpc: free_port()?, http: free_port()?, child: None, lives: 0 }))
-            .collect::<Result<_>>()?;
-        Ok(Self { folder: tempfile::tempdir()?, nodes, workers: Vec::new() })
+        let node = || -> Result<Node> {
+            let (grpc, http) = (free_port()?, free_port()?);
+            Ok(Node { grpc, http, place: Place::default(), child: None, lives: 0 })
+        };
+        let nodes = (0..count).map(|_| node()).collect::<Result<_>>()?;
+        let folder = tempfile::tempdir()?;
+        let history = format!("sqlite:{}", folder.path().join("history.db").display());
+        Ok(Self { folder, nodes, workers: Vec::new(), history })
     }
 
     /// Where everything lies.
@@ -62,6 +95,11 @@ impl Cluster {
         self.folder().join("history.db")
     }
 
+    /// Another history database than SQLite in the folder.
+    pub fn keep_history_in(&mut self, url: String) {
+        self.history = url;
+    }
+
     /// How many nodes the cluster has.
     pub fn len(&self) -> usize {
         self.nodes.len()
@@ -72,9 +110,30 @@ impl Cluster {
         self.nodes.is_empty()
     }
 
+    /// The nodes' numbers.
+    pub fn ids(&self) -> std::ops::RangeInclusive<usize> {
+        1..=self.len()
+    }
+
+    /// Where node `id` runs: for changes before it starts.
+    pub fn place(&mut self, id: usize) -> &mut Place {
+        &mut self.nodes[id - 1].place
+    }
+
+    /// `host:port` of node `id` (from 1).
+    pub fn address(&self, id: usize) -> String {
+        let node = &self.nodes[id - 1];
+        format!("{}:{}", node.place.host, node.grpc)
+    }
+
+    /// `host:port` by which clients reach node `id`.
+    pub fn front(&self, id: usize) -> String {
+        self.nodes[id - 1].place.advertise.clone().unwrap_or_else(|| self.address(id))
+    }
+
     /// The gRPC URL of node `id` (from 1).
     pub fn grpc(&self, id: usize) -> String {
-        format!("http://127.0.0.1:{}", self.nodes[id - 1].grpc)
+        format!("http://{}", self.front(id))
     }
 
     /// The HTTP port of node `id` (from 1).
@@ -84,13 +143,18 @@ impl Cluster {
 
     /// What `--server` wants: every node.
     pub fn servers(&self) -> String {
-        let all: Vec<_> = self.nodes.iter().map(|n| format!("127.0.0.1:{}", n.grpc)).collect();
-        all.join(",")
+        self.ids().map(|id| self.front(id)).collect::<Vec<_>>().join(",")
+    }
+
+    /// The data directory of node `id`.
+    pub fn data(&self, id: usize) -> PathBuf {
+        let place = &self.nodes[id - 1].place;
+        place.data.clone().unwrap_or_else(|| self.folder().join(format!("node{id}")))
     }
 
     /// Starts node `id`, or starts it again on its directory.
     pub fn start(&mut self, id: usize) -> Result<()> {
-        let peers: Vec<usize> = (1..=self.len()).collect();
+        let peers: Vec<usize> = self.ids().collect();
         let command = self.serve(id, id, &peers);
         self.run(id, command)
     }
@@ -107,19 +171,27 @@ impl Cluster {
     }
 
     fn serve(&self, id: usize, of: usize, peers: &[usize]) -> Command {
-        let mut command = dtask();
         let node = &self.nodes[id - 1];
+        let place = &node.place;
+        let mut command = dtask_in(place.namespace.as_deref());
         command
             .args(["serve", "--id", &id.to_string()])
-            .args(["--grpc", &format!("127.0.0.1:{}", node.grpc)])
-            .args(["--http", &format!("127.0.0.1:{}", node.http)])
+            .args(["--grpc", &self.address(id)])
+            .args(["--http", &format!("{}:{}", place.host, node.http)])
             .arg("--data")
-            .arg(self.folder().join(format!("node{of}")))
-            .arg("--history")
-            .arg(format!("sqlite:{}", self.history().display()));
+            .arg(self.data(of))
+            .args(["--history", &self.history])
+            .args(&place.words)
+            .envs(place.environment.iter().cloned());
+        if place.namespace.is_some() {
+            command.arg("--insecure");
+        }
+        if let Some(advertise) = &place.advertise {
+            command.args(["--advertise-grpc", advertise]);
+        }
         for peer in peers {
-            let port = self.nodes[peer - 1].grpc;
-            command.args(["--peer", &format!("{peer}=127.0.0.1:{port}")]);
+            let address = place.peers.get(peer).cloned().unwrap_or_else(|| self.address(*peer));
+            command.args(["--peer", &format!("{peer}={address}")]);
         }
         command
     }
@@ -135,20 +207,38 @@ impl Cluster {
 
     /// Starts every node.
     pub fn start_all(&mut self) -> Result<()> {
-        (1..=self.len()).try_for_each(|id| self.start(id))
+        self.ids().try_for_each(|id| self.start(id))
     }
 
     /// Starts a worker whose type `effect` marks its effects in `effects.txt`.
     pub fn start_worker(&mut self, name: &str, slots: usize) -> Result<()> {
-        let mut command = dtask();
+        self.start_worker_at(name, slots, Place::default())
+    }
+
+    /// As [`Self::start_worker`], in another namespace or with further environment.
+    pub fn start_worker_at(&mut self, name: &str, slots: usize, place: Place) -> Result<()> {
+        let name = name.to_owned();
+        self.workers.push(Worker { name, slots, place, child: None, lives: 0 });
+        self.restart_worker(self.workers.len())
+    }
+
+    /// Starts worker `number` (from 1, in the order of their first start) again.
+    pub fn restart_worker(&mut self, number: usize) -> Result<()> {
+        let (servers, effects) = (self.servers(), self.effects());
+        let folder = self.folder().to_owned();
+        let worker = &mut self.workers[number - 1];
+        let mut command = dtask_in(worker.place.namespace.as_deref());
         command
-            .args(["work", "--server", &self.servers(), "--name", name])
-            .args(["--slots", &slots.to_string(), "--allow-exec", "--pass-env", "EFFECTS"])
+            .args(["work", "--server", &servers, "--name", &worker.name])
+            .args(["--slots", &worker.slots.to_string(), "--allow-exec", "--pass-env", "EFFECTS"])
             .arg("--handler")
             .arg(format!("effect={}", binary("dtask-effect").display()))
-            .env("EFFECTS", self.effects());
-        let child = spawn(command, &self.folder().join(format!("{name}.log")))?;
-        self.workers.push(Some(child));
+            .args(&worker.place.words)
+            .env("EFFECTS", effects)
+            .envs(worker.place.environment.iter().cloned());
+        let log = folder.join(format!("{}.{}.log", worker.name, worker.lives));
+        worker.child = Some(spawn(command, &log)?);
+        worker.lives += 1;
         Ok(())
     }
 
@@ -159,34 +249,78 @@ impl Cluster {
 
     /// kill -9, and reaps.
     pub fn kill(&mut self, id: usize) -> Result<()> {
-        if let Some(mut child) = self.nodes[id - 1].child.take() {
-            child.kill()?;
-            child.wait()?;
+        end(&mut self.nodes[id - 1].child)
+    }
+
+    /// kill -9 to a worker, and reaps.
+    pub fn kill_worker(&mut self, number: usize) -> Result<()> {
+        end(&mut self.workers[number - 1].child)
+    }
+
+    /// kill -9 to everything.
+    pub fn kill_all(&mut self) {
+        let nodes = self.nodes.iter_mut().map(|node| &mut node.child);
+        for child in nodes.chain(self.workers.iter_mut().map(|worker| &mut worker.child)) {
+            // A process that cannot be killed has ended.
+            let _ = end(child);
         }
-        Ok(())
+    }
+
+    /// Leaves the folder for people to look at, and says where it is.
+    pub fn keep(&mut self) -> &Path {
+        self.folder.disable_cleanup(true);
+        self.folder.path()
+    }
+
+    /// A signal to node `id`.
+    pub fn signal(&self, id: usize, signal: Signal) -> Result<()> {
+        let child = self.nodes[id - 1].child.as_ref().context("the node does not run")?;
+        Ok(kill_process(Pid::from_child(child), signal)?)
+    }
+
+    /// A signal to worker `number`.
+    pub fn signal_worker(&self, number: usize, signal: Signal) -> Result<()> {
+        let child = self.workers[number - 1].child.as_ref().context("the worker does not run")?;
+        Ok(kill_process(Pid::from_child(child), signal)?)
+    }
+
+    /// Waits until node `id` has ended by itself.
+    pub fn ended(&mut self, id: usize, within: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + within;
+        loop {
+            let child = self.nodes[id - 1].child.as_mut().context("the node does not run")?;
+            if let Some(status) = child.try_wait()? {
+                self.nodes[id - 1].child = None;
+                return Ok(status);
+            }
+            ensure!(Instant::now() < deadline, "node {id} runs on after {within:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Whether node `id` runs.
+    pub fn is_up(&mut self, id: usize) -> bool {
+        let child = self.nodes[id - 1].child.as_mut();
+        child.is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// SIGTERM to every process, then waits: how long the whole took.
     pub fn stop(&mut self) -> Result<Duration> {
         let begin = Instant::now();
-        let mut children: Vec<Child> = self
-            .workers
-            .drain(..)
-            .flatten()
-            .chain(self.nodes.iter_mut().filter_map(|n| n.child.take()))
-            .collect();
+        let workers = self.workers.iter_mut().filter_map(|worker| worker.child.take());
+        let nodes = self.nodes.iter_mut().filter_map(|node| node.child.take());
+        let mut children: Vec<Child> = workers.chain(nodes).collect();
         for child in &children {
-            let pid = rustix::process::Pid::from_child(child);
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+            kill_process(Pid::from_child(child), Signal::TERM)?;
         }
         for child in &mut children {
             let deadline = Instant::now() + Duration::from_secs(20);
             loop {
                 if let Some(status) = child.try_wait()? {
-                    anyhow::ensure!(status.success(), "SIGTERM ended a process with {status}");
+                    ensure!(status.success(), "SIGTERM ended a process with {status}");
                     break;
                 }
-                anyhow::ensure!(Instant::now() < deadline, "a process ignores SIGTERM");
+                ensure!(Instant::now() < deadline, "a process ignores SIGTERM");
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
@@ -195,40 +329,43 @@ impl Cluster {
 
     /// `GET path` at node `id`.
     pub fn http(&self, id: usize, path: &str) -> Result<Value> {
-        let url = format!("http://127.0.0.1:{}{path}", self.nodes[id - 1].http);
+        let node = &self.nodes[id - 1];
+        let url = format!("http://{}:{}{path}", node.place.host, node.http);
         let agent: ureq::Agent = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(10)))
+            .timeout_global(Some(Duration::from_secs(2)))
             .build()
             .into();
         Ok(agent.get(&url).call()?.body_mut().read_json()?)
     }
 
-    /// The id of the leader, as any living node knows it.
+    /// The id of the leader, as the living node with the highest term knows it.
     pub fn leader(&self) -> Result<usize> {
         self.until("a leader is known", Duration::from_secs(30), |cluster| {
-            for id in (1..=cluster.len()).filter(|id| cluster.nodes[id - 1].child.is_some()) {
-                let view = cluster.http(id, "/v1/cluster").ok();
-                let leader = view.and_then(|v| v["leader"].as_u64()).map(|l| l as usize);
-                if leader.is_some_and(|l| cluster.nodes[l - 1].child.is_some()) {
-                    return Ok(leader);
-                }
-            }
-            Ok(None)
+            let up = cluster.ids().filter(|id| cluster.nodes[id - 1].child.is_some());
+            let views: Vec<_> = up.filter_map(|id| cluster.http(id, "/v1/cluster").ok()).collect();
+            let newest = views.iter().max_by_key(|view| view["term"].as_u64());
+            let leader = newest.and_then(|view| view["leader"].as_u64()).map(|id| id as usize);
+            Ok(leader.filter(|id| cluster.nodes[id - 1].child.is_some()))
         })
+    }
+
+    /// A node that does not lead.
+    pub fn follower(&self) -> Result<usize> {
+        let leader = self.leader()?;
+        self.ids().find(|id| *id != leader).context("the cluster has one node")
     }
 
     /// L5: every node has applied the same index with the same digest.
     pub fn converged(&self) -> Result<Value> {
         self.until("all nodes converge", Duration::from_secs(60), |cluster| {
-            let views: Result<Vec<_>> =
-                (1..=cluster.len()).map(|id| cluster.http(id, "/v1/cluster")).collect();
-            let Ok(views) = views else { return Ok(None) };
-            let first = &views[0];
-            let equal = views.iter().all(|view| {
-                view["digest"] == first["digest"] && view["applied_index"] == first["applied_index"]
-            });
-            Ok((equal && first["history_lag"] == 0).then(|| first.clone()))
+            let Ok(views) = cluster.views() else { return Ok(None) };
+            Ok(agreed(&views).then(|| views[0].clone()))
         })
+    }
+
+    /// What each node says of the cluster.
+    pub fn views(&self) -> Result<Vec<Value>> {
+        self.ids().map(|id| self.http(id, "/v1/cluster")).collect()
     }
 
     /// Polls until `ready` yields, or fails naming `what`, with the end of every log.
@@ -250,6 +387,21 @@ impl Cluster {
         }
     }
 
+    /// The whole log of node `id`, all lives.
+    pub fn log_of(&self, id: usize) -> String {
+        (0..self.nodes[id - 1].lives)
+            .map(|life| self.folder().join(format!("node{id}.{life}.log")))
+            .map(|path| std::fs::read_to_string(path).unwrap_or_default())
+            .collect()
+    }
+
+    /// The log of the newest life of node `id`.
+    pub fn log_of_life(&self, id: usize) -> String {
+        let life = self.nodes[id - 1].lives.saturating_sub(1);
+        let path = self.folder().join(format!("node{id}.{life}.log"));
+        std::fs::read_to_string(path).unwrap_or_default()
+    }
+
     /// The last lines of every process's log.
     pub fn logs(&self) -> String {
         let mut text = String::new();
@@ -267,27 +419,25 @@ impl Cluster {
     }
 }
 
+/// Whether all nodes say the same and history lags by nothing.
+pub fn agreed(views: &[Value]) -> bool {
+    let Some(first) = views.first() else { return false };
+    let equal = |view: &Value| {
+        view["digest"] == first["digest"] && view["applied_index"] == first["applied_index"]
+    };
+    views.iter().all(equal) && first["history_lag"] == 0
+}
+
+fn end(child: &mut Option<Child>) -> Result<()> {
+    if let Some(mut child) = child.take() {
+        child.kill()?;
+        child.wait()?;
+    }
+    Ok(())
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let nodes = self.nodes.iter_mut().filter_map(|node| node.child.as_mut());
-        for child in nodes.chain(self.workers.iter_mut().flatten()) {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.kill_all();
     }
-}
-
-fn spawn(mut command: Command, log: &Path) -> Result<Child> {
-    let file = File::create(log)?;
-    command
-        .env("RUST_BACKTRACE", "1")
-        .stdin(Stdio::null())
-        .stdout(file.try_clone()?)
-        .stderr(file)
-        .spawn()
-        .with_context(|| format!("cannot start {command:?}"))
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -1,14 +1,32 @@
 //! What the tests of this crate share: where the workspace is and how to read it.
 
 #[cfg(not(madsim))]
+pub mod callers;
+#[cfg(not(madsim))]
 pub mod cluster;
 #[cfg(not(madsim))]
 pub mod cut;
+#[cfg(not(madsim))]
+pub mod disk;
 pub mod effects;
+#[cfg(not(madsim))]
+pub mod judge;
 #[cfg(not(madsim))]
 pub mod load;
 #[cfg(not(madsim))]
+pub mod matrix;
+#[cfg(not(madsim))]
 pub mod postgres;
+#[cfg(not(madsim))]
+pub mod process;
+#[cfg(not(madsim))]
+pub mod proxy;
+#[cfg(not(madsim))]
+pub mod rows;
+#[cfg(not(madsim))]
+pub mod shim;
+#[cfg(not(madsim))]
+pub mod spaces;
 
 use std::path::{Path, PathBuf};
 

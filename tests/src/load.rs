@@ -28,7 +28,10 @@ pub fn clients(servers: &[String]) -> Result<Vec<TaskServiceClient<Channel>>> {
         .map(|server| {
             let endpoint = Endpoint::from_shared(server.clone())?
                 .connect_timeout(Duration::from_secs(1))
-                .timeout(Duration::from_secs(5));
+                .timeout(Duration::from_secs(5))
+                // A half-open connection is noticed.
+                .http2_keep_alive_interval(Duration::from_secs(1))
+                .keep_alive_timeout(Duration::from_secs(2));
             Ok(TaskServiceClient::new(endpoint.connect_lazy()))
         })
         .collect()

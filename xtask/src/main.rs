@@ -16,6 +16,8 @@ Commands:
   test [STAGE…]   everything, or only the named stages, in the order of `cargo xtask stages`
   stages          the stages of `test`, one a line
   mutants [NN…]   each seeded bug in sim/mutants against the World: all must be caught
+  matrix [CASE…]  real faults against the release binaries, one table at the end; --list shows
+                  the cases, --short runs those of `test real`
   help            this text
 
 Example: cargo xtask test fmt clippy";
@@ -39,6 +41,7 @@ fn run() -> Result<()> {
             stages::list();
             Ok(())
         }
+        ["matrix", words @ ..] => stages::matrix(words),
         ["mutants", which @ ..] => stages::mutants(which),
         [] | ["help" | "-h" | "--help"] => {
             println!("{HELP}");

@@ -32,7 +32,7 @@ const STAGES: &[Stage] = &[
         says: "the shells as a cluster under madsim: 120 seeds and two canaries",
         run: madsim,
     },
-    Stage { name: "real", says: "real processes, killed and restarted", run: real },
+    Stage { name: "real", says: "real processes, killed, cut off and starved", run: real },
 ];
 
 /// Prints the stages, one a line.
@@ -128,7 +128,20 @@ fn real() -> Result<()> {
         words.extend(["--test", test]);
     }
     words.extend(["--", "--nocapture", "--test-threads", "1"]);
-    cargo(&words)
+    cargo(&words)?;
+    faults(&["--short"])
+}
+
+/// The matrix of real faults: all cases, or the named ones.
+pub(crate) fn matrix(words: &[&str]) -> Result<()> {
+    build()?;
+    faults(words)
+}
+
+fn faults(words: &[&str]) -> Result<()> {
+    let mut command = Command::new("target/release/dtask-matrix");
+    command.args(words);
+    check(command)
 }
 
 /// What clients in other languages and the database's tests need. On Debian as root it is

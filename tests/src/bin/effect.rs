@@ -1,22 +1,38 @@
 //! A user's handler that leaves its mark: appends `start` and `end` lines with its fencing token
-//! to the file named by `EFFECTS`, and works as many milliseconds as its payload says.
+//! to the file named by `EFFECTS`, in between a `live` line every 100 ms.
+//!
+//! Its payload is a number of milliseconds to work, then perhaps a number of attempts that fail.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::time::Duration;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-fn main() -> std::io::Result<()> {
+const SIGN_OF_LIFE: Duration = Duration::from_millis(100);
+
+fn main() -> std::io::Result<ExitCode> {
     let mut payload = String::new();
     std::io::stdin().read_to_string(&mut payload)?;
-    let work_ms = payload.trim().parse().unwrap_or(0);
+    let mut numbers = payload.split_whitespace().map(|word| word.parse().unwrap_or(0));
+    let work = Duration::from_millis(numbers.next().unwrap_or(0));
+    let failing = numbers.next().unwrap_or(0);
     let mut effects = OpenOptions::new().create(true).append(true).open(variable("EFFECTS"))?;
     mark(&mut effects, "start")?;
-    std::thread::sleep(Duration::from_millis(work_ms));
+    let begin = Instant::now();
+    while let Some(left) = work.checked_sub(begin.elapsed()).filter(|left| !left.is_zero()) {
+        std::thread::sleep(left.min(SIGN_OF_LIFE));
+        if left > SIGN_OF_LIFE {
+            mark(&mut effects, "live")?;
+        }
+    }
     mark(&mut effects, "end")?;
-    println!("{{\"worked_ms\":{work_ms}}}");
-    Ok(())
+    if variable("DTASK_TASK_ATTEMPT").parse().is_ok_and(|attempt: u64| attempt <= failing) {
+        return Ok(ExitCode::FAILURE);
+    }
+    println!("{{\"worked_ms\":{}}}", work.as_millis());
+    Ok(ExitCode::SUCCESS)
 }
 
 /// One line, written at once: `what token task run attempt nanoseconds`.
