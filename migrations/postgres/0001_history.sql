@@ -67,9 +67,11 @@ CREATE TABLE tasks (
 
 -- Pages go by creation, and by id among those of one moment. Deleted tasks are never listed.
 CREATE INDEX tasks_by_creation ON tasks (created_at, id) WHERE NOT deleted;
-CREATE INDEX tasks_by_status ON tasks (status, created_at, id) WHERE NOT deleted;
-CREATE INDEX tasks_by_type ON tasks (type, created_at, id) WHERE NOT deleted;
-CREATE INDEX tasks_by_queue ON tasks (queue, created_at, id) WHERE NOT deleted;
+-- The words behind the order let two filters at once be judged in the index: a pair that hardly ever
+-- meets would else look at a hundred thousand rows to find that it does not.
+CREATE INDEX tasks_by_status ON tasks (status, created_at, id, type, queue) WHERE NOT deleted;
+CREATE INDEX tasks_by_type ON tasks (type, created_at, id, status, queue) WHERE NOT deleted;
+CREATE INDEX tasks_by_queue ON tasks (queue, created_at, id, status, type) WHERE NOT deleted;
 -- A task without a name of its own is found by its id.
 CREATE INDEX tasks_by_name ON tasks (name, created_at, id) WHERE NOT deleted AND name <> id;
 
