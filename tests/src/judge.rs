@@ -219,7 +219,7 @@ impl Evidence<'_> {
         let (ledger, rows) = (chain.ledger(), self.rows);
         let changes = chain.changes();
         ensure!(rows.through == changes, "L4: history holds {} of {changes}", rows.through);
-        ensure!(rows.gaps == 0, "S18: history has {} gaps", rows.gaps);
+        ensure!(rows.gaps.is_empty(), "S18: history has gaps: {:?}", rows.gaps);
         history::s18_each_attempt_is_one_row(ledger, rows.attempts.iter().copied())
             .map_err(|violation| anyhow!("{violation}"))?;
         history::s18_each_task_is_one_row(ledger, |id, serial| {

@@ -20,38 +20,54 @@ pub struct Rows {
     pub attempts: Vec<(Token, Option<AttemptOutcome>)>,
     /// Task and fire time of each run of a recurring task, one entry a row.
     pub runs: Vec<(String, i64)>,
-    /// Gaps that the database owns up to.
-    pub gaps: usize,
+    /// The first and the last change of each gap that the database owns up to.
+    pub gaps: Vec<(u64, u64)>,
 }
 
 const CURSOR: &str = "SELECT through FROM dtask_cursor";
-const TASKS: &str = "SELECT id, incarnation, status, finished_at FROM tasks";
+const TASKS: &str = "SELECT id, incarnation, status, deleted FROM tasks";
 const ATTEMPTS: &str = "SELECT id, status FROM execution_logs";
 const RUNS: &str = "SELECT task_id, scheduled_for FROM runs";
-const GAPS: &str = "SELECT first FROM dtask_gaps";
+const RUNS_OF_POSTGRES: &str =
+    "SELECT task_id, (extract(epoch FROM scheduled_for) * 1000000)::bigint FROM runs";
+const GAPS: &str = "SELECT first, last FROM dtask_gaps";
 
-/// Reads every row of a `sqlite:` URL.
+/// Reads every row: both databases are asked alike, and only sqlx's types differ.
+macro_rules! read_all {
+    ($pool:expr, $runs:expr) => {{
+        let mut rows = Rows::default();
+        if let Some(row) = sqlx::query(CURSOR).fetch_optional($pool).await? {
+            rows.through = u64::try_from(row.get::<i64, _>(0))?;
+        }
+        for row in sqlx::query(TASKS).fetch_all($pool).await? {
+            let status = status(&row.get::<String, _>(2))?;
+            let line = TaskLine { status, deleted: row.get(3) };
+            rows.tasks.insert(row.get(0), (u64::try_from(row.get::<i64, _>(1))?, line));
+        }
+        for row in sqlx::query(ATTEMPTS).fetch_all($pool).await? {
+            let token = Token(u64::try_from(row.get::<i64, _>(0))?);
+            rows.attempts.push((token, outcome(&row.get::<String, _>(1))?));
+        }
+        for row in sqlx::query($runs).fetch_all($pool).await? {
+            rows.runs.push((row.get(0), row.get(1)));
+        }
+        for row in sqlx::query(GAPS).fetch_all($pool).await? {
+            let (first, last) = (row.get::<i64, _>(0), row.get::<i64, _>(1));
+            rows.gaps.push((u64::try_from(first)?, u64::try_from(last)?));
+        }
+        Ok(rows)
+    }};
+}
+
+/// Reads a `sqlite:` or `postgres:` URL.
 pub async fn read(url: &str) -> Result<Rows> {
-    let pool = sqlx::SqlitePool::connect(&format!("{url}?mode=ro")).await?;
-    let mut rows = Rows::default();
-    if let Some(row) = sqlx::query(CURSOR).fetch_optional(&pool).await? {
-        rows.through = u64::try_from(row.get::<i64, _>(0))?;
+    if url.starts_with("sqlite:") {
+        let pool = sqlx::SqlitePool::connect(&format!("{url}?mode=ro")).await?;
+        read_all!(&pool, RUNS)
+    } else {
+        let pool = sqlx::PgPool::connect(url).await?;
+        read_all!(&pool, RUNS_OF_POSTGRES)
     }
-    for row in sqlx::query(TASKS).fetch_all(&pool).await? {
-        let status = status(&row.get::<String, _>(2))?;
-        // The load deletes nothing.
-        let line = TaskLine { status, deleted: false };
-        rows.tasks.insert(row.get(0), (u64::try_from(row.get::<i64, _>(1))?, line));
-    }
-    for row in sqlx::query(ATTEMPTS).fetch_all(&pool).await? {
-        let token = Token(u64::try_from(row.get::<i64, _>(0))?);
-        rows.attempts.push((token, outcome(&row.get::<String, _>(1))?));
-    }
-    for row in sqlx::query(RUNS).fetch_all(&pool).await? {
-        rows.runs.push((row.get(0), row.get(1)));
-    }
-    rows.gaps = sqlx::query(GAPS).fetch_all(&pool).await?.len();
-    Ok(rows)
 }
 
 fn status(word: &str) -> Result<TaskStatus> {

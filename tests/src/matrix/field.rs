@@ -8,9 +8,11 @@ use tokio::runtime::Runtime;
 
 use crate::callers::{Entries, Load, monotonic_ns};
 use crate::cluster::{Cluster, Place, agreed};
+use crate::cut::Cutter;
 use crate::disk::SmallDisk;
 use crate::effects;
 use crate::judge::{self, Evidence};
+use crate::postgres::Postgres;
 use crate::process::free_port;
 use crate::proxy::Proxy;
 use crate::rows;
@@ -46,15 +48,20 @@ pub struct Plan {
     pub shim: bool,
     /// Each node keeps its log on a small disk.
     pub small_disks: bool,
+    /// History is kept in a PostgreSQL server, behind a proxy that can cut its COMMITs.
+    pub postgres: bool,
 }
 
 impl Plan {
     /// A cluster on loopback.
-    pub const PLAIN: Self = Self { ground: Ground::Plain, shim: false, small_disks: false };
+    pub const PLAIN: Self =
+        Self { ground: Ground::Plain, shim: false, small_disks: false, postgres: false };
     /// A cluster of namespaces.
     pub const NAMESPACES: Self = Self { ground: Ground::Namespaces, ..Self::PLAIN };
     /// A cluster behind proxies.
     pub const WIRES: Self = Self { ground: Ground::Wires, ..Self::PLAIN };
+    /// A cluster with its history in PostgreSQL.
+    pub const POSTGRES: Self = Self { postgres: true, ..Self::PLAIN };
     /// A cluster whose disks can be full.
     pub const SMALL_DISKS: Self = Self { small_disks: true, ..Self::PLAIN };
     /// A cluster whose syncs and clocks can fail.
@@ -82,6 +89,8 @@ pub struct Field {
     pub faults: Vec<Faults>,
     /// With `small_disks`: those of nodes 1 to 3.
     pub disks: Vec<SmallDisk>,
+    /// With `postgres`: the server, and what leads to it.
+    pub database: Option<(Postgres, Cutter)>,
     load: Option<Load>,
     runtime: Runtime,
     struck: Option<u64>,
@@ -108,7 +117,20 @@ impl Field {
     pub fn prepare(plan: &Plan) -> Result<Prepared> {
         let runtime = Runtime::new()?;
         let mut cluster = Cluster::new(NODES)?;
-        let history = format!("sqlite:{}", cluster.history().display());
+        let mut history = format!("sqlite:{}", cluster.history().display());
+        let mut database = None;
+        if plan.postgres {
+            // A COMMIT takes a while, so that one is under way when something happens.
+            match Postgres::start_with(&["commit_delay=50000", "commit_siblings=0"]) {
+                Ok(server) => {
+                    let cutter = Cutter::before(server.port())?;
+                    history = server.url();
+                    cluster.keep_history_in(server.url_of("dtask", cutter.port()));
+                    database = Some((server, cutter));
+                }
+                Err(error) => return Ok(Prepared::Refused(format!("no PostgreSQL: {error:#}"))),
+            }
+        }
         let mut spaces = None;
         if plan.ground == Ground::Namespaces {
             match Spaces::new(NODES + 1) {
@@ -158,6 +180,7 @@ impl Field {
             wires,
             faults,
             disks,
+            database,
             load: None,
             runtime,
             struck: None,

@@ -1,6 +1,7 @@
 //! The matrix of real faults: cases, each a load, a fault of real processes, networks, disks,
 //! clocks or databases, and one verdict. docs/real-faults.md says how to add one.
 
+mod database;
 mod field;
 mod machine;
 mod network;
@@ -44,7 +45,7 @@ pub enum Verdict {
 
 /// All cases, in their order.
 pub fn cases() -> Vec<Case> {
-    let parts = [processes::CASES, network::CASES, wires::CASES, machine::CASES];
+    let parts = [processes::CASES, network::CASES, wires::CASES, machine::CASES, database::CASES];
     parts.iter().flat_map(|cases| cases.iter().copied()).collect()
 }
 
