@@ -75,6 +75,7 @@ fn largest_entries_fit_a_message_between_peers() {
         from: (NodeId(2), Incarnation(77)),
         to: NodeId(3),
         body: Body::Raft(vec![RaftMessage { entries, ..RaftMessage::default() }]),
+        vitals: None,
     };
     let bytes = encode_envelope(envelope.clone()).encode_to_vec();
     assert!(bytes.len() < limits::MESSAGE_BYTES_MAX);

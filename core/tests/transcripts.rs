@@ -111,4 +111,5 @@ dialogues!(
     run_timeout_backstop,
     shutdown_hands_leadership_on,
     trigger_and_delete,
+    wrong_clock_hands_leadership_on,
 );

@@ -2,16 +2,19 @@
 //! `peer.proto` and back. raft's messages travel field by field, so that rust-protobuf's parser
 //! never sees the network.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use dtask_proto::v1 as pb;
 use dtask_proto::v1::peer_envelope::Body as Wire;
 
 use crate::consensus::{
-    Body, ConfState, Envelope, LogEntry, RaftMessage, SnapshotMeta, SnapshotPiece,
+    Body, ConfState, Envelope, LogEntry, RaftMessage, SnapshotMeta, SnapshotPiece, Vitals,
 };
 use crate::id::{ClusterId, GroupId, Incarnation, NodeId};
+use crate::time::Timestamp;
 
 /// Why a message is not an envelope. The sender's mistake: the receiver ends the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +55,7 @@ pub fn encode_envelope(envelope: Envelope) -> pb::PeerEnvelope {
         incarnation: envelope.from.1.0,
         to: envelope.to.0,
         body: Some(body),
+        vitals: envelope.vitals.map(|vitals| encode_vitals(*vitals)),
     }
 }
 
@@ -87,7 +91,30 @@ pub fn decode_envelope(message: pb::PeerEnvelope) -> Result<Envelope, EnvelopeEr
         from: (NodeId(message.from), Incarnation(message.incarnation)),
         to: NodeId(message.to),
         body,
+        vitals: message.vitals.map(|vitals| Box::new(decode_vitals(vitals))),
     })
+}
+
+fn encode_vitals(vitals: Vitals) -> pb::PeerVitals {
+    let Vitals { wall, mark, echo } = vitals;
+    pb::PeerVitals {
+        wall: wall.as_micros(),
+        mark,
+        echo: echo.map(|(mark, age)| pb::PeerEcho { mark, age_micros: micros(age) }),
+    }
+}
+
+fn decode_vitals(vitals: pb::PeerVitals) -> Vitals {
+    let pb::PeerVitals { wall, mark, echo } = vitals;
+    Vitals {
+        wall: Timestamp::from_micros(wall),
+        mark,
+        echo: echo.map(|echo| (echo.mark, Duration::from_micros(echo.age_micros))),
+    }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn encode_message(message: RaftMessage) -> pb::PeerMessage {
@@ -187,6 +214,11 @@ mod tests {
             from: (NodeId(2), Incarnation(7)),
             to: NodeId(3),
             body,
+            vitals: Some(Box::new(Vitals {
+                wall: Timestamp::from_micros(-7),
+                mark: 1 << 40,
+                echo: Some((u64::MAX, Duration::from_micros(11))),
+            })),
         };
         let bytes = encode_envelope(envelope.clone()).encode_to_vec();
         let message = pb::PeerEnvelope::decode(bytes.as_slice()).expect("it was just encoded");

@@ -158,6 +158,7 @@ pub(super) fn introduction(
         from: (config.id, config.incarnation),
         to,
         body: Body::Introduce { voters: config.voters.clone(), ask },
+        vitals: None,
     }
 }
 

@@ -34,6 +34,9 @@ const APPENDS_MAX: usize = 256;
 /// Bytes of committed entries that one Ready hands out; a drain takes several.
 const COMMITTED_BYTES_MAX: u64 = 4 << 20;
 
+/// A reluctant node waits this many of the shortest election timeouts longer for somebody else.
+const RELUCTANT_TIMEOUTS: usize = 8;
+
 /// A `Persist` that the host has not confirmed.
 pub(super) struct Outstanding {
     pub(super) n: u64,
@@ -54,6 +57,10 @@ pub(super) struct Group {
     incarnation: Incarnation,
     election_ticks: usize,
     campaigns: u64,
+    /// Others should campaign first.
+    pub(super) reluctant: bool,
+    /// Ticks withheld out of reluctance since a leader was heard.
+    withheld: usize,
     pub(super) tick: u64,
     pub(super) next_persist: u64,
     pub(super) durable: u64,
@@ -107,6 +114,8 @@ impl Group {
             incarnation: config.incarnation,
             election_ticks: config.election_ticks,
             campaigns: 0,
+            reluctant: false,
+            withheld: 0,
             tick: 0,
             next_persist,
             durable: next_persist - 1,
@@ -155,9 +164,18 @@ impl Group {
     pub(super) fn tick(&mut self) {
         self.tick += 1;
         let raft = &self.raw.raft;
-        let elects = raft.state != StateRole::Leader
-            && raft.promotable()
-            && raft.election_elapsed + 1 >= raft.randomized_election_timeout();
+        let waits = raft.state != StateRole::Leader && raft.promotable();
+        let elects = waits && raft.election_elapsed + 1 >= raft.randomized_election_timeout();
+        if self.reluctant && waits && (elects || raft.leader_id == 0) {
+            // From its first moment without a leader on, or all who wait for the same cause would
+            // campaign together when that ends.
+            if self.withheld < RELUCTANT_TIMEOUTS * self.election_ticks {
+                self.withheld += 1;
+                return;
+            }
+        } else if raft.leader_id != 0 {
+            self.withheld = 0;
+        }
         if elects {
             // P3.4: raft-rs panics when a campaign meets entries or a snapshot in mid-fsync. The
             // tick is withheld, so the campaign begins once the disk has answered.

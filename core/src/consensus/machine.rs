@@ -118,6 +118,27 @@ impl Consensus {
         }
     }
 
+    /// Whether an envelope is for this node and from a member of its cluster.
+    pub fn hears(&self, envelope: &Envelope) -> bool {
+        envelope.group == self.config.group
+            && envelope.to == self.config.id
+            && envelope.from.0 != self.config.id
+            && self.is_member(envelope.from, envelope.cluster)
+    }
+
+    /// An envelope to a member that says nothing yet.
+    pub fn empty_envelope(&self, to: NodeId) -> Envelope {
+        self.envelope(to, Body::Raft(Vec::new()))
+    }
+
+    /// While a node is reluctant it lets others campaign first: only when nobody has led for some
+    /// election timeouts does it call an election of its own.
+    pub fn set_reluctant(&mut self, reluctant: bool) {
+        if let Stage::Running(group) = &mut self.stage {
+            group.reluctant = reluctant;
+        }
+    }
+
     /// Every `Persist` up to `n` is durable.
     pub fn persisted(&mut self, now: Now, n: u64) {
         match &mut self.stage {
@@ -467,6 +488,7 @@ impl Consensus {
             from: (self.config.id, self.config.incarnation),
             to,
             body,
+            vitals: None,
         }
     }
 }

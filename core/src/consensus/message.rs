@@ -3,10 +3,12 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 
 use crate::id::{ClusterId, GroupId, Incarnation, NodeId};
+use crate::time::Timestamp;
 
 /// What travels on a peer stream. Envelopes with a foreign cluster id, sender or recipient are
 /// refused before raft sees them (P4.1).
@@ -22,6 +24,19 @@ pub struct Envelope {
     pub to: NodeId,
     /// What it says.
     pub body: Body,
+    /// How the sender is, several times a second.
+    pub vitals: Option<Box<Vitals>>,
+}
+
+/// What a node tells another of itself beside raft's messages. May be lost, late or repeated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vitals {
+    /// The sender's wall clock at the sending (P6.2).
+    pub wall: Timestamp,
+    /// Rises with each message, across the sender's lives; the recipient's next one names it.
+    pub mark: u64,
+    /// The newest mark that the sender has heard from the recipient, and how long ago.
+    pub echo: Option<(u64, Duration)>,
 }
 
 /// The content of an [`Envelope`].

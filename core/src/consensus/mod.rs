@@ -28,6 +28,7 @@ pub use config::ConsensusConfig;
 pub use machine::Consensus;
 pub use message::{
     Body, ConfState, Envelope, HardState, LogEntry, RaftMessage, Role, SnapshotMeta, SnapshotPiece,
+    Vitals,
 };
 pub use record::{LogFact, Persist, Recovered};
 pub use turn::{PeerProgress, ProposeError, ReadId, RoleChange, SendSnapshot, Turn};

@@ -4,9 +4,9 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::Node;
 use super::io::Effect;
 use super::request::{ClusterView, NodeView, Reply, Request, Role, TaskFilter};
+use super::{Node, clocks};
 use crate::id::{NodeId, RecordRef, Ticket};
 use crate::machine::Outbox;
 use crate::state::view::{TaskStatus, TaskView, WaitCode, WaitView};
@@ -116,6 +116,8 @@ impl Node {
     }
 
     pub(super) fn cluster_view(&self) -> ClusterView {
+        let (clocks, _) = self.vitals.clocks(self.now);
+        let median = clocks::median(&clocks);
         let standing = self.consensus.standing();
         let conf = self.consensus.conf();
         let progress = self.consensus.progress();
@@ -145,6 +147,8 @@ impl Node {
                 },
                 match_index: peer.map(|peer| peer.match_index),
                 alive: if own { Some(true) } else { peer.map(|peer| peer.alive) },
+                clock_offset_ms: if own { Some(0) } else { self.vitals.ahead(self.now, id) }
+                    .map(|ahead| (ahead - median) / 1_000),
             }
         };
         ClusterView {

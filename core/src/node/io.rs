@@ -215,9 +215,32 @@ pub enum Note {
         /// Which.
         what: &'static str,
     },
+    /// This node is not fit to lead, and hands leadership on.
+    HandsOn {
+        /// To whom.
+        to: NodeId,
+        /// For what reason.
+        why: Unfit,
+    },
     /// Odd, but we go on.
     Warning {
         /// One line.
         text: String,
     },
+}
+
+/// Why a node should not lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// Its wall clock is more than a second from the voters' median (P6.2).
+    Clock,
+}
+
+impl Unfit {
+    /// For people.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Clock => "its clock is more than a second from the voters' median",
+        }
+    }
 }

@@ -5,27 +5,31 @@
 //! turn ends: plan, propose, drain raft's Ready, apply, answer, emit (P1.2).
 
 mod answers;
+mod clocks;
 pub mod config;
+mod fitness;
 pub mod io;
 mod reads;
 pub mod request;
 mod snapshots;
 mod start;
 mod turn;
+mod vitals;
 mod waits;
 
 use alloc::boxed::Box;
 use alloc::string::String;
 
 pub use config::{Addresses, NodeConfig};
-pub use io::{Effect, Input, Note};
+pub use io::{Effect, Input, Note, Unfit};
 use reads::{Question, Reads};
 pub use request::*;
 use snapshots::Snapshots;
 pub use start::index_key;
+use vitals::PeerVitals;
 use waits::Waits;
 
-use crate::consensus::{Consensus, RoleChange, Turn};
+use crate::consensus::{Consensus, Envelope, RoleChange, Turn};
 use crate::id::{NodeId, SessionId, Ticket};
 use crate::leader::Leader;
 use crate::leader::admission::{Asked, Change};
@@ -48,6 +52,13 @@ pub struct Node {
     snapshots: Snapshots,
     /// Not before this moment does this node say again where it is reached (P3.6).
     announce_at: Instant,
+    /// What the others say of themselves.
+    vitals: PeerVitals,
+    /// What is to be added to this node's wall clock before it stamps with it, in microseconds:
+    /// zero while nothing proves the clock wrong (P6.2).
+    clock_error: i64,
+    /// Not before this moment does this node try again to hand leadership on.
+    hand_on_at: Instant,
     /// Asked to stop leading and taking work.
     stopping: bool,
     /// Said `Halt`: nothing is stepped from there on.
@@ -81,7 +92,7 @@ impl Machine for Node {
             Input::Wake => self.consensus.wake(now),
             Input::Flush => self.flush(now, out),
             Input::Persisted { n } => self.consensus.persisted(now, n),
-            Input::Peer(envelope) => self.consensus.step_peer(now, *envelope),
+            Input::Peer(envelope) => self.hear_peer(now, *envelope),
             Input::PeerUnreachable { to } => self.consensus.unreachable(to),
             Input::SnapshotSent { to, delivered } => self.consensus.snapshot_sent(to, delivered),
             Input::SnapshotSaved { index } => self.snapshot_saved(index, out),
@@ -119,7 +130,7 @@ impl Machine for Node {
         let mono = |at, why| Deadline { at: When::Mono(at), why };
         let wishes = [
             Some(mono(self.consensus.next_deadline().unwrap_or(self.now.mono), "a raft tick")),
-            self.leader.as_ref().and_then(|leader| leader.next_deadline(self.now, &self.state)),
+            self.leader_deadline(),
             self.reads.next().map(|at| mono(at, "a reader's patience")),
             self.snapshots.is_walking().then(|| mono(self.now.mono, "a snapshot's walk")),
         ];
@@ -136,6 +147,25 @@ impl Machine for Node {
 }
 
 impl Node {
+    /// The leader counts calendar time by the stamped clock, the host sleeps by its own.
+    fn leader_deadline(&self) -> Option<Deadline> {
+        let leader = self.leader.as_ref()?;
+        let mut deadline = leader.next_deadline(self.stamped(self.now), &self.state)?;
+        if let When::Wall(at) = &mut deadline.at {
+            *at = at.plus_micros(-self.clock_error);
+        }
+        Some(deadline)
+    }
+
+    fn hear_peer(&mut self, now: Now, mut envelope: Envelope) {
+        if let Some(vitals) = envelope.vitals.take()
+            && self.consensus.hears(&envelope)
+        {
+            self.vitals.hear(now, envelope.from.0, &vitals);
+        }
+        self.consensus.step_peer(now, envelope);
+    }
+
     /// What is agreed, as far as this node has applied it.
     pub const fn state(&self) -> &State {
         &self.state
@@ -240,7 +270,7 @@ impl Node {
     fn shutdown(&mut self) {
         self.stopping = true;
         if self.leader.is_some() {
-            self.consensus.transfer_leader(None);
+            self.consensus.transfer_leader(self.successor(self.now));
         }
     }
 

@@ -315,4 +315,7 @@ pub struct NodeView {
     pub match_index: Option<u64>,
     /// It was heard of within an election timeout (the leader knows).
     pub alive: Option<bool>,
+    /// How far its wall clock is ahead of the voters' median, in milliseconds, as far as the node
+    /// asked has heard (P6.2).
+    pub clock_offset_ms: Option<i64>,
 }

@@ -8,6 +8,7 @@ use super::Node;
 use super::config::NodeConfig;
 use super::reads::Reads;
 use super::snapshots::Snapshots;
+use super::vitals::PeerVitals;
 use super::waits::Waits;
 use crate::consensus::{Consensus, ConsensusConfig, RoleChange, Turn};
 use crate::id::{Incarnation, NodeId};
@@ -43,6 +44,9 @@ impl Node {
             waits: Waits::default(),
             snapshots,
             announce_at: Instant::default(),
+            vitals: PeerVitals::new(recovered.life),
+            clock_error: 0,
+            hand_on_at: Instant::default(),
             stopping: false,
             halted: false,
             failure,

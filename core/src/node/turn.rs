@@ -21,6 +21,7 @@ const ANNOUNCE_EVERY: Duration = Duration::from_secs(3);
 impl Node {
     pub(super) fn flush(&mut self, now: Now, out: &mut Outbox<Effect>) {
         self.consensus.wake(now);
+        self.weigh(now, out);
         self.announce(now);
         let applied = self.state.applied_index();
         // Ends: a proposal is committed by a later turn at the earliest, since it has to be
@@ -42,6 +43,7 @@ impl Node {
             out.push(Effect::Note(Note::Applied { index: self.state.applied_index() }));
         }
         if !self.halted {
+            self.tell_rest(now, out);
             self.walk(out);
         }
     }
@@ -78,9 +80,10 @@ impl Node {
     }
 
     fn plan(&mut self, now: Now, out: &mut Outbox<Effect>) -> bool {
+        let stamped = self.stamped(now);
         let Some(leader) = &mut self.leader else { return false };
         let mut unknown = Vec::new();
-        leader.plan(now, &self.state, &mut unknown, out);
+        leader.plan(stamped, &self.state, &mut unknown, out);
         let mut proposed = false;
         while let Some(data) = leader.next_proposal() {
             match self.consensus.propose(data) {
@@ -143,7 +146,8 @@ impl Node {
             }
             self.apply(now, &entry, out);
         }
-        for send in turn.sends.drain(..) {
+        for mut send in turn.sends.drain(..) {
+            self.tell_vitals(now, &mut send);
             out.push(Effect::Send(Box::new(send)));
         }
         for send in turn.send_snapshots.drain(..) {
@@ -220,7 +224,7 @@ impl Node {
         };
         self.leader = Some(Box::new(Leader::new(terms, term, now)));
         if self.stopping {
-            self.consensus.transfer_leader(None);
+            self.consensus.transfer_leader(self.successor(now));
         }
     }
 

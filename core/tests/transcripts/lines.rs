@@ -37,7 +37,13 @@ pub(crate) fn reply(what: &str, reply: &Reply, began: Timestamp) -> Option<Strin
         }
         Reply::Cluster(view) => {
             let lag = view.history_lag;
-            format!("node {}: {} live tasks, history lags by {lag}", view.node, view.live_tasks)
+            let off = view.nodes.iter().filter_map(|node| {
+                let ms = node.clock_offset_ms.filter(|ms| *ms != 0)?;
+                Some(format!(", the clock of node {} is {ms:+} ms off", node.id))
+            });
+            let off: String = off.collect();
+            let live = view.live_tasks;
+            format!("node {}: {live} live tasks, history lags by {lag}{off}", view.node)
         }
         Reply::Tasks { .. } | Reply::Workers(_) | Reply::Applied { .. } => return None,
     })

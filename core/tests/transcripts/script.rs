@@ -132,7 +132,11 @@ impl Script {
             "wall" => {
                 let micros = span(&words.plain(1)[1..]).as_micros() as i64;
                 let back = words.plain(1).starts_with('-');
-                self.world().step_wall(if back { -micros } else { micros });
+                let step = if back { -micros } else { micros };
+                match words.number("node") {
+                    Some(node) => self.world().step_wall_of(NodeId(node), step),
+                    None => self.world().step_wall(step),
+                }
             }
             word => panic!("{word} is no command"),
         }
@@ -430,6 +434,9 @@ impl Script {
             Note::SnapshotTaken { .. } => format!("node {node} took a snapshot"),
             Note::SnapshotInstalled { .. } => format!("node {node} installed a snapshot"),
             Note::Violation { what } => format!("node {node} VIOLATION {what}"),
+            Note::HandsOn { to, why } => {
+                format!("node {node} hands on to node {to}: {}", why.reason())
+            }
             Note::Warning { text } => format!("node {node} warns: {text}"),
             Note::Following { .. } | Note::Formed { .. } | Note::Applied { .. } => return,
         };

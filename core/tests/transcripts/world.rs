@@ -39,6 +39,8 @@ struct Member {
     writing: BTreeMap<u64, Vec<Bytes>>,
     files: BTreeMap<u64, Vec<Bytes>>,
     lives: u64,
+    /// How far its wall clock is ahead of the others', in microseconds.
+    ahead: i64,
 }
 
 /// The nodes and everything between them.
@@ -104,6 +106,7 @@ impl World {
                 writing: BTreeMap::new(),
                 files: BTreeMap::new(),
                 lives: 0,
+                ahead: 0,
             };
             world.members.insert(NodeId(id), member);
         }
@@ -121,6 +124,13 @@ impl World {
     /// Moves every wall clock.
     pub(crate) fn step_wall(&mut self, micros: i64) {
         self.now.wall = self.now.wall.plus_micros(micros);
+    }
+
+    /// Moves one node's wall clock.
+    pub(crate) fn step_wall_of(&mut self, id: NodeId, micros: i64) {
+        if let Some(member) = self.members.get_mut(&id) {
+            member.ahead += micros;
+        }
     }
 
     /// Starts a node from its disk.
@@ -274,7 +284,8 @@ impl World {
     /// Lets time pass up to the next deadline, at most `span`; returns how much passed.
     pub(crate) fn pass(&mut self, span: Duration) -> Duration {
         let sleeps = self.members.iter().filter(|(id, _)| !self.paused.contains(id));
-        let sleeps = sleeps.filter_map(|(_, member)| member.driver.as_ref()?.sleep(self.now));
+        let sleeps = sleeps
+            .filter_map(|(_, member)| member.driver.as_ref()?.sleep(shown(self.now, member.ahead)));
         let step = sleeps.min().unwrap_or(span).max(Duration::from_micros(100)).min(span);
         self.wakes += 1;
         self.now.mono = self.now.mono + step;
@@ -290,9 +301,9 @@ impl World {
         if self.paused.contains(&to) {
             return;
         }
-        let now = self.now;
-        if let Some(driver) = self.members.get_mut(&to).and_then(|m| m.driver.as_mut()) {
-            driver.feed(now, input);
+        let Some(member) = self.members.get_mut(&to) else { return };
+        if let Some(driver) = &mut member.driver {
+            driver.feed(shown(self.now, member.ahead), input);
         }
     }
 
@@ -311,7 +322,7 @@ impl World {
                     continue;
                 }
                 if let Some(driver) = &mut member.driver {
-                    driver.flush(self.now);
+                    driver.flush(shown(self.now, member.ahead));
                     effects.extend(driver.effects().map(|effect| (*id, effect)));
                 }
             }
@@ -425,7 +436,14 @@ impl World {
             let data = Bytes::copy_from_slice(data);
             let len = data.len() as u64;
             let body = Body::Snapshot(SnapshotPiece { index, term, offset, data, last });
-            self.mail.push_back(Envelope { group: GroupId(1), cluster, from: sender, to, body });
+            self.mail.push_back(Envelope {
+                group: GroupId(1),
+                cluster,
+                from: sender,
+                to,
+                body,
+                vitals: None,
+            });
             offset += len;
         }
         self.back(from, Input::SnapshotSent { to, delivered: true });
@@ -435,6 +453,11 @@ impl World {
         self.fed = true;
         self.feed(id, input);
     }
+}
+
+/// What a node's clocks show.
+fn shown(now: Now, ahead: i64) -> Now {
+    Now { mono: now.mono, wall: now.wall.plus_micros(ahead) }
 }
 
 impl Member {

@@ -173,6 +173,7 @@ fn node(view: NodeView) -> v1::Node {
         role: role(view.role).into(),
         match_index: view.match_index,
         alive: view.alive,
+        clock_offset_ms: view.clock_offset_ms,
     }
 }
 

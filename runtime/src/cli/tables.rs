@@ -169,11 +169,12 @@ pub(crate) fn cluster(cluster: &v1::Cluster) -> String {
             name::<Role>(node.role),
             alive.to_owned(),
             node.match_index.map(|index| index.to_string()).unwrap_or_default(),
+            node.clock_offset_ms.map(|ms| format!("{ms:+} ms")).unwrap_or_default(),
             node.grpc.clone(),
             node.http.clone(),
         ]
     });
-    let nodes = table(["NODE", "ROLE", "ALIVE", "MATCH", "GRPC", "HTTP"], rows);
+    let nodes = table(["NODE", "ROLE", "ALIVE", "MATCH", "CLOCK", "GRPC", "HTTP"], rows);
     format!("{summary}\n\n{nodes}")
 }
 

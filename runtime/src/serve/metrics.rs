@@ -53,6 +53,8 @@ pub struct Reading {
     pub history_lag: u64,
     /// Live tasks in memory.
     pub live_tasks: u64,
+    /// How far this node's clock is ahead of the voters' median, in milliseconds.
+    pub clock_offset_ms: i64,
     /// Slots of connected workers: taken and free. The leader knows.
     pub slots: Option<(u64, u64)>,
 }
@@ -79,6 +81,7 @@ pub struct Metrics {
     applied_index: Gauge,
     history_lag: Gauge,
     live_tasks: Gauge,
+    clock_offset: Gauge<f64, AtomicU64>,
     worker_slots: Family<StateLabel, Gauge>,
     /// Rows up to this change number were counted: a batch that is offered again counts once.
     counted: AtomicU64,
@@ -109,6 +112,7 @@ impl Metrics {
             applied_index: Gauge::default(),
             history_lag: Gauge::default(),
             live_tasks: Gauge::default(),
+            clock_offset: Gauge::default(),
             worker_slots: Family::default(),
             counted: AtomicU64::new(0),
         };
@@ -193,6 +197,8 @@ impl Metrics {
         self.applied_index.set(signed(reading.applied_index));
         self.history_lag.set(signed(reading.history_lag));
         self.live_tasks.set(signed(reading.live_tasks));
+        // Below 2^53: exact.
+        self.clock_offset.set(reading.clock_offset_ms as f64 / 1_000.0);
         if let Some((taken, free)) = reading.slots {
             self.worker_slots.get_or_create(&StateLabel { state: "taken" }).set(signed(taken));
             self.worker_slots.get_or_create(&StateLabel { state: "free" }).set(signed(free));
@@ -225,6 +231,8 @@ impl Metrics {
         r.register("leases_expired", "Leases that ended unheard", self.leases_expired.clone());
         r.register("results_fenced", "Stale reports refused", self.fenced.clone());
         r.register("invariant_violations", "Must stay zero", self.violations.clone());
+        let help = "The wall clock, ahead of the voters' median";
+        r.register_with_unit("clock_offset", help, seconds, self.clock_offset.clone());
         let bytes = Unit::Bytes;
         r.register_with_unit("snapshot", "The newest snapshot", bytes, self.snapshot_bytes.clone());
         r.register("raft_term", "The term", self.term.clone());

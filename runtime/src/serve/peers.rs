@@ -98,7 +98,7 @@ impl Peers {
             }
         }
         let queue = match &envelope.body {
-            Body::Raft(messages) if messages.is_empty() => return,
+            Body::Raft(messages) if messages.is_empty() && envelope.vitals.is_none() => return,
             Body::Raft(_) | Body::Snapshot(_) => &link.append,
             Body::Introduce { .. } | Body::Reject { .. } | Body::Announce { .. } => &link.vote,
         };
@@ -140,7 +140,7 @@ trait CloneHead {
 impl CloneHead for Envelope {
     fn clone_head(&self) -> Envelope {
         let (group, cluster, from, to) = (self.group, self.cluster, self.from, self.to);
-        Envelope { group, cluster, from, to, body: Body::Raft(Vec::new()) }
+        Envelope { group, cluster, from, to, body: Body::Raft(Vec::new()), vitals: None }
     }
 }
 

@@ -93,6 +93,10 @@ impl NodeStatus {
                 self.metrics.violation();
                 tracing::error!(node, what, "an invariant is broken");
             }
+            Note::HandsOn { to, why } => {
+                let why = why.reason();
+                tracing::warn!(node, to = to.0, why, "this node hands leadership on");
+            }
             Note::Warning { text } => tracing::warn!(node, "{text}"),
         }
     }

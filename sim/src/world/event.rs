@@ -111,6 +111,8 @@ pub enum Fault {
     HistoryOutage,
     /// Ends the safety phase.
     Heal,
+    /// Puts one node out of order for good, some time after the healing.
+    Odd,
 }
 
 #[derive(Debug)]

@@ -66,10 +66,11 @@ impl World {
         self.l4_history_catches_up(since)?;
         self.l5_all_agree(since)?;
         self.l3_due_tasks_end(since)?;
+        let odd = self.l9_the_odd_one_does_not_lead()?;
         let fresh = self.progress.fresh.len() as u32 == FRESH_TASKS
             && self.progress.fresh.iter().all(|&done| done);
         let progress = &self.progress;
-        if fresh && progress.lag_zero && progress.agreed && progress.due_over {
+        if fresh && odd && progress.lag_zero && progress.agreed && progress.due_over {
             let exact = self.history.through() == self.chain.changes();
             self.over = exact || progress.idle >= LAG_LOOKS;
             self.progress.idle += 1;

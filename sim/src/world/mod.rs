@@ -18,6 +18,7 @@ pub mod link;
 pub mod live;
 pub mod net;
 pub mod node;
+pub mod odd;
 pub mod operator;
 pub mod rot;
 pub mod script;
@@ -41,6 +42,7 @@ use self::history::HistoryDb;
 use self::live::Progress;
 use self::net::Net;
 use self::node::{NodeHost, node_of};
+use self::odd::Odd;
 use self::trace::{Line, Probes, Trace};
 use self::transfer::Transfers;
 use self::worker::WorkerHost;
@@ -70,6 +72,7 @@ struct Chances {
     turn: Rng,
     history: Rng,
     node: Rng,
+    odd: Rng,
 }
 
 /// A cluster and everything around it.
@@ -100,6 +103,8 @@ pub struct World {
     /// Replicated time at the healing.
     heal_time: Timestamp,
     core: Vec<usize>,
+    /// The node that something stays wrong with after the healing.
+    odd: Option<Odd>,
     progress: Progress,
     over: bool,
     failure: Option<Violation>,
@@ -153,6 +158,7 @@ impl World {
                 turn: root.fork("turn"),
                 history: root.fork("history"),
                 node: root.fork("node"),
+                odd: root.fork("odd"),
             },
             nodes,
             workers,
@@ -172,6 +178,7 @@ impl World {
             healed_at: 0,
             heal_time: Timestamp::default(),
             core: (0..config.nodes).collect(),
+            odd: None,
             progress: Progress::default(),
             over: false,
             failure: None,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use dtask_core::consensus::{Body, Envelope};
 use dtask_core::id::{ClusterId, NodeId, SessionId, Ticket};
 use dtask_core::machine::{Driver, Machine as _};
-use dtask_core::node::{Effect, Input, Node, Note};
+use dtask_core::node::{Effect, Input, Node, Note, Unfit};
 use dtask_core::rng::Rng;
 use dtask_core::worker::{ConnectionId, LeaderFrame};
 
@@ -361,7 +361,8 @@ impl World {
             || self.nodes[who].header.as_ref().is_some_and(|it| it.cluster != envelope.cluster)
         {
             let body = Body::Raft(Vec::new());
-            self.nodes[who].header = Some(Envelope { body, ..(*envelope).clone() });
+            let head = Envelope { body, vitals: None, ..(*envelope).clone() };
+            self.nodes[who].header = Some(head);
         }
         let numbers = super::envelope_numbers(&envelope);
         self.note(who as u32 + 1, "sends", numbers);
@@ -457,6 +458,12 @@ impl World {
             Note::Violation { what } => {
                 self.fail("S6", format!("node {} notes: {what}", who + 1));
                 return;
+            }
+            Note::HandsOn { to, why } => {
+                match why {
+                    Unfit::Clock => self.probes.hit(Probe::HandedOnForClock),
+                }
+                ("hands leadership on", to.0)
             }
             Note::Warning { .. } => ("warns", 0),
         };

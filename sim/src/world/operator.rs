@@ -39,7 +39,7 @@ impl World {
             Fault::WorkerPause => config.worker.pause_every,
             Fault::WorkerDrain => config.worker.drain_every,
             Fault::HistoryOutage => config.history.outage_every,
-            Fault::Restart(_) | Fault::WorkerStart(_) | Fault::Heal => 0,
+            Fault::Restart(_) | Fault::WorkerStart(_) | Fault::Odd | Fault::Heal => 0,
         };
         if every > 0 {
             let at = self.at + 1 + around(&mut self.rng.operator, every);
@@ -53,6 +53,7 @@ impl World {
             Fault::Heal => return self.heal(),
             Fault::Restart(who) => return self.node_start(who),
             Fault::WorkerStart(who) => return self.worker_start(who),
+            Fault::Odd => return self.odd_strikes(),
             _ if self.healed => return,
             _ => self.again_later(fault),
         }
@@ -231,6 +232,7 @@ impl World {
         }
         self.heal_workers();
         self.liveness_begins();
+        self.plan_odd();
     }
 
     fn thaw_node(&mut self, who: usize) {

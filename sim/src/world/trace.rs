@@ -182,6 +182,8 @@ probes! {
     HistoryDown = "history down",
     /// A clock stepped on the leader.
     ClockStepLeader = "leader's wall clock stepped",
+    /// A leader whose clock was off handed leadership on.
+    HandedOnForClock = "leadership handed on for a wrong clock",
     /// The leader was paused and came back.
     LeaderPaused = "leader paused",
     /// A write was forwarded by a follower.

@@ -387,7 +387,14 @@ impl Cluster {
             let body = Body::Snapshot(piece);
             self.at(
                 2 * self.delay_micros + i as u64,
-                Event::Deliver(Envelope { group: GroupId(1), cluster, from, to, body }),
+                Event::Deliver(Envelope {
+                    group: GroupId(1),
+                    cluster,
+                    from,
+                    to,
+                    body,
+                    vitals: None,
+                }),
             );
         }
         self.at(3 * self.delay_micros + count as u64, Event::Sent { node: id, life, to });

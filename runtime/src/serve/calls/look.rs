@@ -207,6 +207,8 @@ impl Calls {
             Err(No::AskLeader(_)) => return Err(Fault::no_leader()),
         };
         let is_leader = view.leader == Some(view.node);
+        let own = view.nodes.iter().find(|node| node.id == view.node);
+        let clock_offset_ms = own.and_then(|node| node.clock_offset_ms).unwrap_or_default();
         let slots = match self.put(Call { forwarded: true }, Request::Workers).await {
             Ok(Reply::Workers(workers)) if is_leader => {
                 let connected = workers.iter().filter(|worker| worker.connected);
@@ -223,6 +225,7 @@ impl Calls {
             applied_index: view.applied_index,
             history_lag: view.history_lag,
             live_tasks: view.live_tasks,
+            clock_offset_ms,
             slots,
         })
     }
