@@ -25,6 +25,8 @@ pub struct ConsensusConfig {
     pub heartbeat_ticks: usize,
     /// The shortest election timeout in ticks; the longest is below twice this.
     pub election_ticks: usize,
+    /// Proposed and not yet committed bytes; one larger entry goes alone.
+    pub uncommitted_bytes_max: usize,
 }
 
 impl ConsensusConfig {
@@ -48,6 +50,7 @@ impl ConsensusConfig {
             tick: limits::TICK,
             heartbeat_ticks: limits::HEARTBEAT_TICKS,
             election_ticks: limits::ELECTION_TICKS,
+            uncommitted_bytes_max: limits::INFLIGHT_BYTES_MAX,
         }
     }
 }

@@ -25,7 +25,6 @@ use super::turn::{PeerProgress, ProposeError, RoleChange};
 use crate::consensus::Recovered;
 use crate::consensus::Role;
 use crate::id::{Incarnation, NodeId};
-use crate::limits;
 
 /// Bytes of entries in one append: what a follower writes with one fsync.
 const APPEND_BYTES_MAX: u64 = 1 << 20;
@@ -445,11 +444,11 @@ fn raft_config(config: &ConsensusConfig, applied: u64) -> Config {
         election_tick: config.election_ticks,
         heartbeat_tick: config.heartbeat_ticks,
         applied,
-        max_size_per_msg: APPEND_BYTES_MAX,
+        max_size_per_msg: APPEND_BYTES_MAX.min(config.uncommitted_bytes_max as u64),
         max_inflight_msgs: APPENDS_MAX,
         check_quorum: true,
         pre_vote: true,
-        max_uncommitted_size: limits::INFLIGHT_BYTES_MAX as u64,
+        max_uncommitted_size: config.uncommitted_bytes_max as u64,
         max_committed_size_per_ready: COMMITTED_BYTES_MAX,
         ..Config::default()
     }

@@ -6,9 +6,11 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use crate::id::{RunNumber, Ticket};
-use crate::limits;
 use crate::node::request::{Accepted, Rejection, Reply};
 use crate::spec::NewTask;
+
+/// When a refused caller should try again: a commit takes less, a full share some of them.
+const FULL_RETRY_MS: u64 = 100;
 
 /// A task on its way.
 #[derive(Debug)]
@@ -58,10 +60,19 @@ pub struct Admission {
     calls: BTreeMap<u64, Call>,
     next_call: u64,
     tasks: VecDeque<Staged>,
-    /// What the staged tasks weigh.
+    /// What the staged tasks and changes weigh.
     bytes: usize,
     /// Changes in order of arrival.
-    pub changes: Vec<Asked>,
+    changes: Vec<Asked>,
+}
+
+/// What is on its way, and how much of it there may be (P8.4).
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    /// Bytes that are drafted or proposed, and not yet applied.
+    pub taken: usize,
+    /// The bound of all of them.
+    pub max: usize,
 }
 
 #[derive(Debug)]
@@ -74,20 +85,14 @@ struct Call {
 }
 
 impl Admission {
-    /// Stages a submit; the reply, if it can be given at once. `in_flight` is the weight of what
-    /// is proposed and not yet applied.
-    pub fn submit(
-        &mut self,
-        ticket: Ticket,
-        tasks: Vec<NewTask>,
-        in_flight: usize,
-    ) -> Option<Reply> {
+    /// Stages a submit; the reply, if it can be given at once.
+    pub fn submit(&mut self, ticket: Ticket, tasks: Vec<NewTask>, share: Share) -> Option<Reply> {
         if tasks.is_empty() {
             return Some(Reply::Submitted(Vec::new()));
         }
         let bytes: usize = tasks.iter().map(weight).sum();
-        if in_flight + self.bytes + bytes > limits::INFLIGHT_BYTES_MAX {
-            return Some(Reply::Rejected(full(in_flight + self.bytes)));
+        if let Some(full) = self.refuse(bytes, share) {
+            return Some(Reply::Rejected(full));
         }
         self.bytes += bytes;
         let call = self.next_call;
@@ -98,6 +103,46 @@ impl Admission {
         let staged = (0..).zip(tasks).map(|(place, task)| Staged { call, place, task });
         self.tasks.extend(staged);
         None
+    }
+
+    /// Stages a change; the reply if it is refused.
+    pub fn change(&mut self, asked: Asked, share: Share) -> Option<Reply> {
+        let bytes = weight_of(&asked);
+        match asked.change {
+            // P8.4: admitted under every overload.
+            Change::Cancel { .. } => {}
+            Change::Trigger | Change::Delete { .. } => {
+                if let Some(full) = self.refuse(bytes, share) {
+                    return Some(Reply::Rejected(full));
+                }
+            }
+        }
+        self.bytes += bytes;
+        self.changes.push(asked);
+        None
+    }
+
+    /// P8.4: new work takes three quarters of what may be on its way; the rest is for reports,
+    /// stops, leases, fires and history. What is larger than that goes when nothing else does.
+    fn refuse(&self, bytes: usize, share: Share) -> Option<Rejection> {
+        let taken = share.taken + self.bytes;
+        let max = share.max / 4 * 3;
+        if taken == 0 || taken + bytes <= max {
+            return None;
+        }
+        let what = alloc::format!(
+            "{} KiB of changes are on their way; new work is taken below {} KiB",
+            taken >> 10,
+            max >> 10
+        );
+        Some(Rejection::Full { what: what.into(), retry_after_ms: FULL_RETRY_MS })
+    }
+
+    /// Takes the staged changes, in order of arrival.
+    pub fn take_changes(&mut self) -> Vec<Asked> {
+        let bytes: usize = self.changes.iter().map(weight_of).sum();
+        self.bytes = self.bytes.saturating_sub(bytes);
+        core::mem::take(&mut self.changes)
     }
 
     /// Whether something is staged that may take a slot at once.
@@ -152,11 +197,62 @@ fn weight(task: &NewTask) -> usize {
     REST + task.id.len() + task.name.len() + task.payload.len()
 }
 
-fn full(bytes: usize) -> Rejection {
-    let what = alloc::format!(
-        "{} MiB of proposals are in flight; at most {} MiB fit",
-        bytes >> 20,
-        limits::INFLIGHT_BYTES_MAX >> 20
-    );
-    Rejection::Full { what: what.into(), retry_after_ms: 100 }
+/// What a change weighs while it waits.
+fn weight_of(asked: &Asked) -> usize {
+    const REST: usize = 64;
+    REST + asked.id.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(change: Change) -> Asked {
+        Asked { ticket: Ticket(1), id: "some-task".into(), change, confirmed: false }
+    }
+
+    fn share(taken: usize) -> Share {
+        Share { taken, max: 4_000 }
+    }
+
+    #[test]
+    fn a_quarter_is_kept_from_new_work() {
+        let mut admission = Admission::default();
+        let (trigger, delete) = (Change::Trigger, Change::Delete { cancel: true });
+        assert_eq!(admission.change(ask(trigger.clone()), share(2_900)), None);
+        for change in [trigger, delete] {
+            let Some(Reply::Rejected(Rejection::Full { retry_after_ms, .. })) =
+                admission.change(ask(change), share(2_900))
+            else {
+                panic!("73 staged bytes and 73 more exceed three quarters");
+            };
+            assert!(retry_after_ms > 0);
+        }
+    }
+
+    #[test]
+    fn a_cancel_is_taken_under_every_load() {
+        let mut admission = Admission::default();
+        for _ in 0..100 {
+            assert_eq!(admission.change(ask(Change::Cancel { run: None }), share(9_999)), None);
+        }
+        assert_eq!(admission.take_changes().len(), 100);
+    }
+
+    #[test]
+    fn what_was_taken_weighs_nothing() {
+        let mut admission = Admission::default();
+        for _ in 0..1_000 {
+            assert_eq!(admission.change(ask(Change::Trigger), share(0)), None);
+            assert_eq!(admission.take_changes().len(), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_larger_than_all_goes_when_nothing_else_does() {
+        let mut admission = Admission::default();
+        let tiny = |taken| Share { taken, max: 8 };
+        assert!(admission.change(ask(Change::Trigger), tiny(1)).is_some());
+        assert_eq!(admission.change(ask(Change::Trigger), tiny(0)), None);
+    }
 }

@@ -6,7 +6,7 @@ use alloc::boxed::Box;
 use bytes::Bytes;
 
 use super::Leader;
-use super::admission::{Asked, Change};
+use super::admission::{Asked, Change, Share};
 use super::follow;
 use crate::id::{RecordRef, Ticket, Token};
 use crate::machine::Outbox;
@@ -29,23 +29,32 @@ impl Leader {
     ) {
         let reply = match self.outbox_bound(state) {
             Some(full) => Some(Reply::Rejected(full)),
-            None => self.admission.submit(ticket, tasks, self.in_flight_bytes),
+            None => self.admission.submit(ticket, tasks, self.share()),
         };
         if let Some(reply) = reply {
             out.push(Effect::Answer { ticket, reply });
         }
     }
 
-    /// Takes a wish for a change in. It is never refused for load: it frees more than it takes.
+    /// Takes a wish for a change in. A cancel is never refused for load: it frees more than it
+    /// takes (P8.4).
     pub fn change(&mut self, asked: Asked, state: &State, out: &mut Outbox<Effect>) {
+        let ticket = asked.ticket;
         if asked.change == Change::Trigger
             && let Some(full) = self.outbox_bound(state)
         {
             let reply = Reply::Rejected(full);
-            out.push(Effect::Answer { ticket: asked.ticket, reply });
+            out.push(Effect::Answer { ticket, reply });
             return;
         }
-        self.admission.changes.push(asked);
+        if let Some(reply) = self.admission.change(asked, self.share()) {
+            out.push(Effect::Answer { ticket, reply });
+        }
+    }
+
+    /// What new work may weigh beside what is already on its way (P8.4).
+    const fn share(&self) -> Share {
+        Share { taken: self.in_flight_bytes + self.ready_bytes, max: self.terms.inflight_bytes_max }
     }
 
     /// P9.5: above three quarters of the outbox's bound new work is refused; fires, reports and

@@ -66,6 +66,8 @@ pub struct Terms {
     pub heartbeat: Duration,
     /// The feature level of its entries (P5.1).
     pub level: u32,
+    /// Proposed and not yet applied bytes (P8.4).
+    pub inflight_bytes_max: usize,
     /// How much may wait for history (P9.5).
     pub outbox_bytes_max: u64,
     /// Ended tasks and runs that stay in memory when there is no history (P9.5).
@@ -83,6 +85,7 @@ pub struct Leader {
     drafts: Drafts,
     /// Complete drafts, in the order to be proposed.
     ready: VecDeque<Draft>,
+    ready_bytes: usize,
     /// Proposed entries that are not applied yet, in the log's order.
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: usize,
@@ -130,6 +133,7 @@ impl Leader {
             awake: false,
             stamp: Stamp::new(now.wall, now),
             ready: VecDeque::new(),
+            ready_bytes: 0,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             planning: 0,
@@ -218,6 +222,7 @@ impl Leader {
     pub fn proposed(&mut self, term: u64, index: u64) {
         let Some(Draft { data, origins, at }) = self.ready.pop_front() else { return };
         let bytes = data.len();
+        self.ready_bytes -= bytes;
         self.in_flight_bytes += bytes;
         self.in_flight.push_back(InFlight { term, index, bytes, at, origins });
     }

@@ -54,6 +54,7 @@ impl Leader {
         self.plan_stored(at, state);
         self.wake_due(at, state);
         self.ready.extend(self.drafts.finish());
+        self.ready_bytes = self.ready.iter().map(|draft| draft.data.len()).sum();
         if !self.ready.is_empty() {
             self.stamp.take(now);
         }
@@ -199,7 +200,7 @@ impl Leader {
         unknown: &mut Vec<Asked>,
         out: &mut Outbox<Effect>,
     ) {
-        for asked in core::mem::take(&mut self.admission.changes) {
+        for asked in self.admission.take_changes() {
             let target = state.find(&asked.id).and_then(|task| match asked.change {
                 Change::Cancel { run: Some(run) } => state.live_run(task, run),
                 Change::Cancel { run: None } | Change::Trigger | Change::Delete { .. } => {

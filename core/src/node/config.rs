@@ -31,6 +31,8 @@ pub struct NodeConfig {
     pub lease_heartbeat: Duration,
     /// A log below this many bytes is not worth a snapshot (P10.3).
     pub snapshot_log_bytes_min: u64,
+    /// Proposed and not yet applied bytes; a quarter is kept for what is not new work (P8.4).
+    pub inflight_bytes_max: usize,
     /// How much may wait for history (P9.5).
     pub outbox_bytes_max: u64,
     /// Ended tasks and runs that stay in memory when there is no history (P9.5).
@@ -60,6 +62,7 @@ impl NodeConfig {
             lease_ttl: limits::LEASE_TTL,
             lease_heartbeat: limits::LEASE_HEARTBEAT,
             snapshot_log_bytes_min: limits::SNAPSHOT_LOG_BYTES_MIN,
+            inflight_bytes_max: limits::INFLIGHT_BYTES_MAX,
             outbox_bytes_max: limits::OUTBOX_BYTES_MAX,
             ended_kept: limits::ENDED_KEPT,
         }

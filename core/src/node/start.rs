@@ -20,13 +20,14 @@ impl Node {
     /// A node that resumes what its disk holds. When that cannot be, its first step says `Halt`
     /// with the reason.
     pub fn new(config: NodeConfig, recovered: Recovered) -> Self {
-        let consensus_config = ConsensusConfig::new(
+        let mut consensus_config = ConsensusConfig::new(
             config.group,
             config.id,
             config.voters.clone(),
             config.incarnation,
             config.seed,
         );
+        consensus_config.uncommitted_bytes_max = config.inflight_bytes_max;
         let consensus = Consensus::new(consensus_config, &recovered);
         let (state, failure) = match initial_state(&recovered) {
             Ok(state) => (state, None),

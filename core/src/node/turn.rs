@@ -219,6 +219,7 @@ impl Node {
             lease_ttl: self.config.lease_ttl,
             heartbeat: self.config.lease_heartbeat,
             level: crate::state::LEVEL,
+            inflight_bytes_max: self.config.inflight_bytes_max,
             outbox_bytes_max: self.config.outbox_bytes_max,
             ended_kept: self.config.ended_kept,
         };

@@ -58,6 +58,23 @@ impl Said {
         }
     }
 
+    /// What the tasks weigh that it has proposed as the leader of its newest term, and not yet
+    /// applied.
+    pub fn new_work(&self, applied: u64) -> usize {
+        let newest = self.entries.back().map_or(0, |(term, ..)| *term);
+        let unapplied = (self.first..).zip(&self.entries);
+        let own = unapplied.filter(|(index, (term, ..))| *index > applied && *term == newest);
+        let commands = own
+            .filter_map(|(_, (_, _, data))| EntryRef::parse(data).ok())
+            .flat_map(|entry| entry.commands());
+        commands
+            .map(|command| match command {
+                Ok(Command::Create(it)) => it.id.len() + it.name.len() + it.payload.len(),
+                _ => 0,
+            })
+            .sum()
+    }
+
     fn entry(&self, index: u64) -> Option<&(u64, bool, Bytes)> {
         self.entries.get(usize::try_from(index.checked_sub(self.first)?).ok()?)
     }

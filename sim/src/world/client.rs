@@ -144,6 +144,8 @@ impl World {
             for task in tasks {
                 self.promises.invoked(task);
             }
+            let each = tasks.iter().map(|it| it.id.len() + it.name.len() + it.payload.len());
+            self.largest_submit = self.largest_submit.max(each.sum());
             self.remember(who, tasks[0].clone());
         }
         Some(request)

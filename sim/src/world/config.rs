@@ -4,6 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use dtask_core::limits;
 use dtask_core::rng::Rng;
 
 use super::clock::EPOCHS;
@@ -110,6 +111,8 @@ pub struct Config {
     pub load: Load,
     /// The log is compacted beyond this many bytes.
     pub snapshot_log_bytes: u64,
+    /// Bytes of proposals on their way (P8.4).
+    pub inflight_bytes: usize,
     /// Bytes of a log segment.
     pub segment_bytes: u64,
     /// True wall time at the beginning, in microseconds since 1970.
@@ -255,13 +258,22 @@ impl Config {
             history: history(rng),
             load: load(rng),
             snapshot_log_bytes: log_uniform(rng, 2_000, 400_000),
+            inflight_bytes: limits::INFLIGHT_BYTES_MAX,
             segment_bytes: log_uniform(rng, 8_192, 131_072),
             epoch: EPOCHS[rng.below(2) as usize],
             piece_bytes: log_uniform(rng, 256, 65_536),
             turn_micros: log_uniform(rng, 1, 3_000),
         };
         config.bias(rng);
+        config.later(&mut Rng::new(seed).fork("later"));
         config
+    }
+
+    /// Draws of their own, so that what older ones gave stays as it was.
+    fn later(&mut self, rng: &mut Rng) {
+        if self.profile != Profile::Calm && rng.chance(1, 2) {
+            self.inflight_bytes = log_uniform(rng, 4_000, 400_000) as usize;
+        }
     }
 
     fn bias(&mut self, rng: &mut Rng) {

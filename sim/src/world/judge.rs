@@ -26,6 +26,13 @@ impl World {
                 self.nodes[who].said.take(persist);
             }
         }
+        let wrote = |effect: &Effect| match effect {
+            Effect::Persist(persist) => !persist.entries.is_empty(),
+            _ => false,
+        };
+        if self.nodes[who].leads_since.is_some() && effects.iter().any(wrote) {
+            self.b1_new_work_leaves_room(who)?;
+        }
         let mut applied = None;
         for effect in effects {
             match effect {
@@ -50,6 +57,35 @@ impl World {
             }
         }
         self.judge_digest(who)
+    }
+
+    /// B1: new work on its way takes three quarters of the bound at most, or is one submit (P8.4).
+    fn b1_new_work_leaves_room(&self, who: usize) -> Verdict {
+        let host = &self.nodes[who];
+        let new = host.said.new_work(host.applied);
+        let share = self.config.inflight_bytes / 4 * 3;
+        hold!(
+            "B1",
+            new <= share.max(self.largest_submit),
+            "node {} has proposed {new} bytes of new work, of {share}",
+            who + 1
+        );
+        Ok(())
+    }
+
+    /// L8: a cancel is admitted under every overload (P8.4).
+    fn l8_a_cancel_is_admitted(&mut self, who: usize, call: &Call, reply: &Reply) -> Verdict {
+        let full = matches!(reply, Reply::Rejected(Rejection::Full { .. }));
+        let cancel = matches!(call.request, Request::Cancel { .. });
+        hold!("L8", !(full && cancel), "node {} refuses a cancel: {reply:?}", who + 1);
+        let host = &mut self.nodes[who];
+        if full {
+            host.refused_at = self.at;
+            self.probes.hit(Probe::FullRefused);
+        } else if cancel && matches!(reply, Reply::Task(_)) && host.refused_at >= call.asked_at {
+            self.probes.hit(Probe::CancelUnderLoad);
+        }
+        Ok(())
     }
 
     /// S6, on the state that the node itself shows.
@@ -100,6 +136,7 @@ impl World {
     /// Judges an answer as it leaves a node: S4 and S7 for acknowledged submits, S17's promise, S27
     /// for views.
     pub(super) fn judge_answer(&mut self, who: usize, call: &Call, reply: &Reply) -> Verdict {
+        self.l8_a_cancel_is_admitted(who, call, reply)?;
         match (&call.request, reply) {
             (Request::Submit(tasks), Reply::Submitted(results)) => {
                 hold!(

@@ -106,6 +106,8 @@ pub struct World {
     /// The node that something stays wrong with after the healing.
     odd: Option<Odd>,
     progress: Progress,
+    /// Bytes of the largest submit so far.
+    largest_submit: usize,
     over: bool,
     failure: Option<Violation>,
 }
@@ -180,6 +182,7 @@ impl World {
             core: (0..config.nodes).collect(),
             odd: None,
             progress: Progress::default(),
+            largest_submit: 0,
             over: false,
             failure: None,
             config,

@@ -60,6 +60,8 @@ pub struct NodeHost {
     pub rouse: bool,
     /// Turns in a row that ended with a deadline that had passed (B4).
     pub spins: u32,
+    /// It last refused new work for load.
+    pub refused_at: u64,
     /// It leads, by its own word, since then.
     pub leads_since: Option<u64>,
     /// A synced bit of its log has flipped.
@@ -100,6 +102,7 @@ impl NodeHost {
             header: None,
             rouse: false,
             spins: 0,
+            refused_at: 0,
             leads_since: None,
             rotten: false,
             halted: false,

@@ -240,6 +240,7 @@ impl World {
             addresses,
             peers,
             snapshot_log_bytes_min: self.config.snapshot_log_bytes,
+            inflight_bytes_max: self.config.inflight_bytes,
             ..NodeConfig::new(id, voters, incarnation, self.rng.node.next_u64())
         }
     }

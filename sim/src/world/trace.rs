@@ -196,6 +196,10 @@ probes! {
     Interrupted = "attempt interrupted",
     /// A worker met a node that does not lead.
     WorkerRedirected = "worker redirected",
+    /// New work was refused because too much was on its way.
+    FullRefused = "new work refused for load",
+    /// A cancel was taken while new work was refused.
+    CancelUnderLoad = "cancelled while new work was refused",
     /// A task was deleted.
     Deleted = "task deleted",
     /// A trigger made a run.
