@@ -11,7 +11,7 @@ use dtask_proto::v1 as pb;
 use dtask_proto::v1::peer_envelope::Body as Wire;
 
 use crate::consensus::{
-    Body, ConfState, Envelope, LogEntry, RaftMessage, SnapshotMeta, SnapshotPiece, Vitals,
+    Body, ConfState, Envelope, LogEntry, Mark, RaftMessage, SnapshotMeta, SnapshotPiece, Vitals,
 };
 use crate::id::{ClusterId, GroupId, Incarnation, NodeId};
 use crate::time::Timestamp;
@@ -96,21 +96,37 @@ pub fn decode_envelope(message: pb::PeerEnvelope) -> Result<Envelope, EnvelopeEr
 }
 
 fn encode_vitals(vitals: Vitals) -> pb::PeerVitals {
-    let Vitals { wall, mark, echo } = vitals;
+    let Vitals { wall, mark, echo, marks, sync } = vitals;
     pb::PeerVitals {
         wall: wall.as_micros(),
         mark,
         echo: echo.map(|(mark, age)| pb::PeerEcho { mark, age_micros: micros(age) }),
+        marks: marks.into_iter().map(encode_mark).collect(),
+        sync_micros: micros(sync),
     }
 }
 
 fn decode_vitals(vitals: pb::PeerVitals) -> Vitals {
-    let pb::PeerVitals { wall, mark, echo } = vitals;
+    let pb::PeerVitals { wall, mark, echo, marks, sync_micros } = vitals;
     Vitals {
         wall: Timestamp::from_micros(wall),
         mark,
         echo: echo.map(|echo| (echo.mark, Duration::from_micros(echo.age_micros))),
+        marks: marks.into_iter().map(decode_mark).collect(),
+        sync: Duration::from_micros(sync_micros),
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the halves of a digest")]
+const fn encode_mark(Mark { index, level, digest }: Mark) -> pb::PeerMark {
+    let (digest_high, digest_low) = ((digest >> 64) as u64, digest as u64);
+    pb::PeerMark { index, level, digest_high, digest_low }
+}
+
+fn decode_mark(mark: pb::PeerMark) -> Mark {
+    let pb::PeerMark { index, level, digest_high, digest_low } = mark;
+    let digest = u128::from(digest_high) << 64 | u128::from(digest_low);
+    Mark { index, level, digest }
 }
 
 fn micros(span: Duration) -> u64 {
@@ -218,6 +234,8 @@ mod tests {
                 wall: Timestamp::from_micros(-7),
                 mark: 1 << 40,
                 echo: Some((u64::MAX, Duration::from_micros(11))),
+                marks: alloc::vec![Mark { index: 8, level: 1, digest: u128::MAX - 5 }],
+                sync: Duration::from_micros(13),
             })),
         };
         let bytes = encode_envelope(envelope.clone()).encode_to_vec();

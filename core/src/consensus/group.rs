@@ -58,6 +58,8 @@ pub(super) struct Group {
     campaigns: u64,
     /// Others should campaign first.
     pub(super) reluctant: bool,
+    /// It never campaigns (P5.3).
+    pub(super) barred: bool,
     /// Ticks withheld out of reluctance since a leader was heard.
     withheld: usize,
     pub(super) tick: u64,
@@ -114,6 +116,7 @@ impl Group {
             election_ticks: config.election_ticks,
             campaigns: 0,
             reluctant: false,
+            barred: false,
             withheld: 0,
             tick: 0,
             next_persist,
@@ -175,6 +178,9 @@ impl Group {
         } else if raft.leader_id != 0 {
             self.withheld = 0;
         }
+        if elects && self.barred {
+            return;
+        }
         if elects {
             // P3.4: raft-rs panics when a campaign meets entries or a snapshot in mid-fsync. The
             // tick is withheld, so the campaign begins once the disk has answered.
@@ -219,7 +225,8 @@ impl Group {
         }
         let Some(message) = convert::message_in(from, self.id, message) else { return Ok(()) };
         match kind {
-            // P3.4, P10.2
+            // P3.4, P5.3, P10.2
+            MessageType::MsgTimeoutNow if self.barred => {}
             MessageType::MsgTimeoutNow if !self.disk_is_still() => self.timeout_now = Some(message),
             MessageType::MsgSnapshot if self.holds(&message) => self.step_now(message),
             MessageType::MsgSnapshot => {

@@ -7,14 +7,13 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
-use raft::StateRole;
 
 use super::bootstrap::{self, Bootstrap, Met};
 use super::config::ConsensusConfig;
 use super::group::Group;
 use super::guard::Stop;
-use super::message::{Body, ConfState, Envelope, RaftMessage, SnapshotMeta, SnapshotPiece};
-use super::turn::{PeerProgress, ProposeError, ReadId, RoleChange, Turn};
+use super::message::{Body, Envelope, RaftMessage, SnapshotMeta, SnapshotPiece};
+use super::turn::{ProposeError, ReadId, RoleChange, Turn};
 use crate::consensus::Role;
 use crate::consensus::{LogFact, Persist, Recovered};
 use crate::id::{ClusterId, Incarnation, NodeId};
@@ -136,6 +135,14 @@ impl Consensus {
     pub fn set_reluctant(&mut self, reluctant: bool) {
         if let Stage::Running(group) = &mut self.stage {
             group.reluctant = reluctant;
+        }
+    }
+
+    /// This node never campaigns again, nor lets leadership be handed to it: its state is wrong
+    /// (P5.3). Its log goes on and votes.
+    pub fn bar(&mut self) {
+        if let Stage::Running(group) = &mut self.stage {
+            group.barred = true;
         }
     }
 
@@ -311,51 +318,6 @@ impl Consensus {
             Stage::Running(group) => group.current_role(),
             Stage::Introducing { .. } => RoleChange { role: Role::Follower, term: 0, leader: None },
         }
-    }
-
-    /// The newest index known to be committed.
-    pub fn commit_index(&self) -> u64 {
-        self.group().map_or(0, |group| group.raw.raft.raft_log.committed)
-    }
-
-    /// The newest index in the log, durable or not.
-    pub fn last_index(&self) -> u64 {
-        self.group().map_or(0, |group| group.raw.raft.raft_log.last_index())
-    }
-
-    /// Proposed and not yet committed bytes, when leading.
-    pub fn uncommitted_bytes(&self) -> usize {
-        match self.group() {
-            Some(group) if group.raw.raft.state == StateRole::Leader => {
-                group.raw.raft.uncommitted_size()
-            }
-            _ => 0,
-        }
-    }
-
-    /// Data bytes in the log since the last snapshot (P10.3).
-    pub fn log_bytes(&self) -> u64 {
-        self.group().map_or(0, |group| group.raw.store().bytes())
-    }
-
-    /// The index of the newest snapshot that the log continues.
-    pub fn snapshot_index(&self) -> u64 {
-        self.group().map_or(0, |group| group.raw.store().snapshot_index())
-    }
-
-    /// A snapshot is on its way to a follower: the log is not compacted meanwhile (P10.3).
-    pub fn transferring(&self) -> bool {
-        self.group().is_some_and(|group| !group.outbound.is_empty())
-    }
-
-    /// Every other member as the leader sees it, ascending; empty elsewhere.
-    pub fn progress(&self) -> Vec<PeerProgress> {
-        self.group().map_or_else(Vec::new, Group::progress)
-    }
-
-    /// The membership.
-    pub fn conf(&self) -> ConfState {
-        self.group().map_or_else(ConfState::default, Group::conf)
     }
 
     /// The cluster's id, once formed.

@@ -37,6 +37,21 @@ pub struct Vitals {
     pub mark: u64,
     /// The newest mark that the sender has heard from the recipient, and how long ago.
     pub echo: Option<(u64, Duration)>,
+    /// Digests of the sender's state, the newest first (P5.3).
+    pub marks: Vec<Mark>,
+    /// The slowest sync of the sender's disk of late (P3.9).
+    pub sync: Duration,
+}
+
+/// The digest of a node's state at an index that all nodes mark (P5.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The applied index.
+    pub index: u64,
+    /// The feature level of the state, which the digest's encoding depends on.
+    pub level: u32,
+    /// The digest.
+    pub digest: u128,
 }
 
 /// The content of an [`Envelope`].

@@ -13,6 +13,7 @@ mod drain;
 mod group;
 mod guard;
 mod inbound;
+mod look;
 mod machine;
 pub mod message;
 mod outbound;
@@ -27,8 +28,8 @@ mod tests;
 pub use config::ConsensusConfig;
 pub use machine::Consensus;
 pub use message::{
-    Body, ConfState, Envelope, HardState, LogEntry, RaftMessage, Role, SnapshotMeta, SnapshotPiece,
-    Vitals,
+    Body, ConfState, Envelope, HardState, LogEntry, Mark, RaftMessage, Role, SnapshotMeta,
+    SnapshotPiece, Vitals,
 };
 pub use record::{LogFact, Persist, Recovered};
 pub use turn::{PeerProgress, ProposeError, ReadId, RoleChange, SendSnapshot, Turn};

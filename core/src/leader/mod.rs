@@ -93,6 +93,8 @@ pub struct Leader {
     planning: u32,
     /// Commands in flight that may make a run ready with no slot promised to it (P2.2).
     loose: u32,
+    /// Voters differ, and nobody knows who is right: nothing is dispatched (P5.3).
+    still: bool,
     /// No planning before this moment.
     hold_until: Option<Instant>,
     admission: Admission,
@@ -138,6 +140,7 @@ impl Leader {
             in_flight_bytes: 0,
             planning: 0,
             loose: 0,
+            still: false,
             hold_until: None,
             admission: Admission::default(),
             sessions: Sessions::default(),
@@ -203,6 +206,11 @@ impl Leader {
         if gap > GAP {
             self.leases.add_gap(gap);
         }
+    }
+
+    /// While voters differ and nobody knows who is right, nothing new starts (P5.3).
+    pub const fn stand_still(&mut self, still: bool) {
+        self.still = still;
     }
 
     /// Ends a turn: says to workers what there is to say.
@@ -306,7 +314,7 @@ impl Leader {
     /// When the next planning entry is due. None while one is on its way, or waits to be taken:
     /// its apply, or raft's next tick, is a turn of its own (B4).
     fn planning_deadline(&self, now: Now, state: &State) -> Option<Deadline> {
-        if self.planning > 0 || !self.ready.is_empty() {
+        if self.planning > 0 || !self.ready.is_empty() || self.still {
             return None;
         }
         if let Some(until) = self.hold_until {

@@ -123,6 +123,10 @@ impl Leader {
         floor: &mut Floor,
         out: &mut Outbox<Effect>,
     ) {
+        if self.still {
+            *floor = Floor::default();
+            return;
+        }
         let held = self.hold_until.is_some_and(|until| until > now.mono);
         if self.planning > 0 || held {
             if self.admission.wants_slots() {

@@ -149,6 +149,10 @@ impl Node {
                 alive: if own { Some(true) } else { peer.map(|peer| peer.alive) },
                 clock_offset_ms: if own { Some(0) } else { self.vitals.ahead(self.now, id) }
                     .map(|ahead| (ahead - median) / 1_000),
+                diverged: match own {
+                    true => self.diverged.is_some(),
+                    false => self.diverged.is_none() && self.marks.differs(id),
+                },
             }
         };
         ClusterView {

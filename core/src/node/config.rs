@@ -31,6 +31,8 @@ pub struct NodeConfig {
     pub lease_heartbeat: Duration,
     /// A log below this many bytes is not worth a snapshot (P10.3).
     pub snapshot_log_bytes_min: u64,
+    /// Nodes compare their digests at indexes divisible by this (P5.3). Equal on all of them.
+    pub digest_every: u64,
     /// Proposed and not yet applied bytes; a quarter is kept for what is not new work (P8.4).
     pub inflight_bytes_max: usize,
     /// How much may wait for history (P9.5).
@@ -62,6 +64,7 @@ impl NodeConfig {
             lease_ttl: limits::LEASE_TTL,
             lease_heartbeat: limits::LEASE_HEARTBEAT,
             snapshot_log_bytes_min: limits::SNAPSHOT_LOG_BYTES_MIN,
+            digest_every: limits::DIGEST_EVERY,
             inflight_bytes_max: limits::INFLIGHT_BYTES_MAX,
             outbox_bytes_max: limits::OUTBOX_BYTES_MAX,
             ended_kept: limits::ENDED_KEPT,

@@ -222,6 +222,12 @@ pub enum Note {
         /// For what reason.
         why: Unfit,
     },
+    /// This node's state is not what a majority of the voters has (P5.3): it serves nothing and
+    /// never leads until it is restarted. [`DIVERGED`] names the remedy.
+    Diverged {
+        /// Where that was seen: a marked index, or that of a snapshot.
+        index: u64,
+    },
     /// Odd, but we go on.
     Warning {
         /// One line.
@@ -229,11 +235,20 @@ pub enum Note {
     },
 }
 
+/// What an operator does about [`Note::Diverged`].
+pub const DIVERGED: &str = "this node's state is not the majority's: it serves nothing and never \
+                            leads; keep a copy of its data directory and restart it; if it says \
+                            so again, replace it by a node with a new id";
+
 /// Why a node should not lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
     /// Its wall clock is more than a second from the voters' median (P6.2).
     Clock,
+    /// Its state is not what a majority of the voters has (P5.3).
+    State,
+    /// Its disk takes longer than half an election timeout to sync (P3.9).
+    Disk,
 }
 
 impl Unfit {
@@ -241,6 +256,8 @@ impl Unfit {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Clock => "its clock is more than a second from the voters' median",
+            Self::State => "its state is not the majority's",
+            Self::Disk => "its disk takes longer than half an election timeout to sync",
         }
     }
 }

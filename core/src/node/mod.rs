@@ -7,8 +7,10 @@
 mod answers;
 mod clocks;
 pub mod config;
+mod disk;
 mod fitness;
 pub mod io;
+mod marks;
 mod reads;
 pub mod request;
 mod snapshots;
@@ -21,7 +23,9 @@ use alloc::boxed::Box;
 use alloc::string::String;
 
 pub use config::{Addresses, NodeConfig};
-pub use io::{Effect, Input, Note, Unfit};
+use disk::Syncs;
+pub use io::{DIVERGED, Effect, Input, Note, Unfit};
+use marks::Marks;
 use reads::{Question, Reads};
 pub use request::*;
 use snapshots::Snapshots;
@@ -54,6 +58,16 @@ pub struct Node {
     announce_at: Instant,
     /// What the others say of themselves.
     vitals: PeerVitals,
+    /// Digests, this node's and the others' (P5.3).
+    marks: Marks,
+    /// Something was heard that the marks were not judged by.
+    marks_heard: bool,
+    /// Where this node's state was seen to be wrong: it serves nothing from there on.
+    diverged: Option<u64>,
+    /// Where voters were seen to differ without a majority: nothing is dispatched meanwhile.
+    split: Option<u64>,
+    /// How long the own disk takes (P3.9).
+    syncs: Syncs,
     /// What is to be added to this node's wall clock before it stamps with it, in microseconds:
     /// zero while nothing proves the clock wrong (P6.2).
     clock_error: i64,
@@ -91,7 +105,10 @@ impl Machine for Node {
         match input {
             Input::Wake => self.consensus.wake(now),
             Input::Flush => self.flush(now, out),
-            Input::Persisted { n } => self.consensus.persisted(now, n),
+            Input::Persisted { n } => {
+                self.syncs.done(now.mono, n);
+                self.consensus.persisted(now, n);
+            }
             Input::Peer(envelope) => self.hear_peer(now, *envelope),
             Input::PeerUnreachable { to } => self.consensus.unreachable(to),
             Input::SnapshotSent { to, delivered } => self.consensus.snapshot_sent(to, delivered),
@@ -162,6 +179,8 @@ impl Node {
             && self.consensus.hears(&envelope)
         {
             self.vitals.hear(now, envelope.from.0, &vitals);
+            self.marks.hear(envelope.from.0, &vitals.marks);
+            self.marks_heard = true;
         }
         self.consensus.step_peer(now, envelope);
     }
@@ -182,6 +201,10 @@ impl Node {
     }
 
     fn ask(&mut self, now: Now, ticket: Ticket, request: Request, out: &mut Outbox<Effect>) {
+        if self.diverged.is_some() && request != Request::Cluster {
+            let reply = Reply::Rejected(self.not_leader());
+            return out.push(Effect::Answer { ticket, reply });
+        }
         match request {
             Request::Cluster => {
                 let reply = Reply::Cluster(Box::new(self.cluster_view()));
@@ -270,7 +293,7 @@ impl Node {
     fn shutdown(&mut self) {
         self.stopping = true;
         if self.leader.is_some() {
-            self.consensus.transfer_leader(self.successor(self.now));
+            self.consensus.transfer_leader(self.successor(self.now, Unfit::Clock));
         }
     }
 

@@ -318,4 +318,6 @@ pub struct NodeView {
     /// How far its wall clock is ahead of the voters' median, in milliseconds, as far as the node
     /// asked has heard (P6.2).
     pub clock_offset_ms: Option<i64>,
+    /// Its state differs from the majority's, or from that of the node asked (P5.3).
+    pub diverged: bool,
 }

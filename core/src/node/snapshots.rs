@@ -115,6 +115,10 @@ impl Node {
         {
             self.snapshots.replaced = None;
         }
+        // P5.3: what would show how the state went wrong stays on disk.
+        if self.diverged.is_some() {
+            return self.abort_own(out);
+        }
         if !self.consensus.transferring()
             && let Some(meta) = self.snapshots.saved.take()
         {
@@ -138,8 +142,8 @@ impl Node {
             Err(error) => {
                 self.snapshots.own = None;
                 out.push(Effect::SnapshotAbort { index });
-                out.push(Effect::Note(Note::Violation { what: "snapshot digest" }));
                 out.push(Effect::Note(Note::Warning { text: alloc::format!("{error}") }));
+                self.diverge(index, out);
             }
         }
     }
@@ -220,6 +224,7 @@ impl Node {
         let replaced = core::mem::replace(&mut self.state, *state);
         self.snapshots.replaced = Some(Box::new(replaced));
         self.snapshots.saved = None;
+        self.marks.forget_own();
         self.snapshots.applied = (meta.index, meta.term);
         self.snapshots.size = received.bytes;
         out.push(Effect::Note(Note::SnapshotInstalled { index }));
@@ -242,11 +247,15 @@ impl Node {
         Some(Rejection::Full { what: what.into(), retry_after_ms: 200 })
     }
 
-    fn abort_snapshots(&mut self, out: &mut Outbox<Effect>) {
+    fn abort_own(&mut self, out: &mut Outbox<Effect>) {
         if let Some(own) = self.snapshots.own.take() {
             self.state.abort_snapshot();
             out.push(Effect::SnapshotAbort { index: own.meta.index });
         }
+    }
+
+    fn abort_snapshots(&mut self, out: &mut Outbox<Effect>) {
+        self.abort_own(out);
         if let Some(received) = self.snapshots.received.take() {
             out.push(Effect::SnapshotAbort { index: received.index });
         }

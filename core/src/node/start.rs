@@ -6,6 +6,8 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::Node;
 use super::config::NodeConfig;
+use super::disk::Syncs;
+use super::marks::Marks;
 use super::reads::Reads;
 use super::snapshots::Snapshots;
 use super::vitals::PeerVitals;
@@ -34,6 +36,7 @@ impl Node {
             Err(reason) => (State::new(IndexKey::default()), Some(reason)),
         };
         let snapshots = Snapshots::new(config.snapshot_log_bytes_min, &recovered);
+        let digest_every = config.digest_every.max(1);
         let role = RoleChange { role: super::Role::Follower, term: 0, leader: None };
         Self {
             config,
@@ -46,6 +49,11 @@ impl Node {
             snapshots,
             announce_at: Instant::default(),
             vitals: PeerVitals::new(recovered.life),
+            marks: Marks::new(digest_every),
+            marks_heard: false,
+            diverged: None,
+            split: None,
+            syncs: Syncs::default(),
             clock_error: 0,
             hand_on_at: Instant::default(),
             stopping: false,

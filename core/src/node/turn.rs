@@ -4,11 +4,11 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::io::{Effect, Note};
+use super::io::{Effect, Note, Unfit};
 use super::reads::Question;
 use super::request::{Rejection, Reply, Role};
 use super::{Node, start};
-use crate::consensus::{LogEntry, RoleChange, Turn};
+use crate::consensus::{LogEntry, Mark, RoleChange, Turn};
 use crate::leader::{Leader, Terms};
 use crate::machine::Outbox;
 use crate::state::State;
@@ -80,8 +80,9 @@ impl Node {
     }
 
     fn plan(&mut self, now: Now, out: &mut Outbox<Effect>) -> bool {
-        let stamped = self.stamped(now);
+        let (stamped, still) = (self.stamped(now), self.split.is_some());
         let Some(leader) = &mut self.leader else { return false };
+        leader.stand_still(still);
         let mut unknown = Vec::new();
         leader.plan(stamped, &self.state, &mut unknown, out);
         let mut proposed = false;
@@ -120,6 +121,7 @@ impl Node {
             }
         }
         for persist in turn.persists.drain(..) {
+            self.syncs.asked(now.mono, persist.n);
             out.push(Effect::Persist(persist));
         }
         for text in turn.warnings.drain(..) {
@@ -152,6 +154,11 @@ impl Node {
         }
         for send in turn.send_snapshots.drain(..) {
             let (to, index, term) = (send.to, send.index, send.term);
+            // P5.3: nobody gets a state from here that may be wrong.
+            if self.diverged.is_some() {
+                self.consensus.snapshot_sent(to, false);
+                continue;
+            }
             out.push(Effect::SendSnapshot { to, index, term });
         }
         // After the entries: those of the old role were proposed under it (P3.6).
@@ -174,6 +181,10 @@ impl Node {
             return self.halt(alloc::format!("{error}; start a newer version of dtask"), out);
         }
         self.snapshots.applied(entry);
+        if self.marks.is_marked(entry.index) {
+            let (level, digest) = (self.state.level(), self.state.digest());
+            self.marks.note(now.mono, Mark { index: entry.index, level, digest });
+        }
         if let Some(leader) = &mut self.leader {
             leader.applied(now, (entry.term, entry.index), &self.state, &self.changes, out);
             if !leader.is_awake() && entry.term == leader.term() {
@@ -200,7 +211,7 @@ impl Node {
         if self.leader.as_ref().is_some_and(|leader| !leads || leader.term() != change.term) {
             self.step_down(out);
         }
-        if leads && self.leader.is_none() {
+        if leads && self.leader.is_none() && self.diverged.is_none() {
             self.lead(now, change.term);
         }
         if !leads && known != (change.term, change.leader) {
@@ -225,11 +236,11 @@ impl Node {
         };
         self.leader = Some(Box::new(Leader::new(terms, term, now)));
         if self.stopping {
-            self.consensus.transfer_leader(self.successor(now));
+            self.consensus.transfer_leader(self.successor(now, Unfit::Clock));
         }
     }
 
-    fn step_down(&mut self, out: &mut Outbox<Effect>) {
+    pub(super) fn step_down(&mut self, out: &mut Outbox<Effect>) {
         let Some(leader) = self.leader.take() else { return };
         let not_done = self.not_leader();
         for ticket in self.reads.step_down() {
@@ -240,6 +251,10 @@ impl Node {
 
     fn resolve(&mut self, now: Now, question: Question, out: &mut Outbox<Effect>) {
         match question {
+            Question::Ask(ticket, _) if self.diverged.is_some() => {
+                let reply = Reply::Rejected(self.not_leader());
+                out.push(Effect::Answer { ticket, reply });
+            }
             Question::Ask(ticket, request) => self.answer(now, ticket, request, out),
             Question::Confirm(confirm) => {
                 if let Some(leader) = &mut self.leader {

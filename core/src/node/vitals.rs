@@ -8,7 +8,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::consensus::{ConfState, Vitals};
+use crate::consensus::{ConfState, Mark, Vitals};
 use crate::id::NodeId;
 use crate::time::{Instant, Now, Timestamp};
 
@@ -48,6 +48,17 @@ struct Peer {
     heard: Option<(u64, Instant)>,
     /// Its wall clock, and when it showed that.
     clock: Option<(Timestamp, Instant)>,
+    /// Its slowest sync, and when it told of that.
+    sync: Option<(Duration, Instant)>,
+}
+
+/// What a node tells of itself beside its clock.
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    /// Digests, the newest first (P5.3).
+    pub(super) marks: Vec<Mark>,
+    /// The slowest sync of late (P3.9).
+    pub(super) sync: Duration,
 }
 
 impl PeerVitals {
@@ -89,8 +100,13 @@ impl PeerVitals {
         waited || self.voters.iter().all(|voter| self.ahead(now, *voter).is_some())
     }
 
+    /// Whether `to` is to be told in this turn.
+    pub(super) fn is_due(&self, to: NodeId) -> bool {
+        self.untold.contains(&to)
+    }
+
     /// What to tell `to` with a message that goes there anyway; nothing when it was told lately.
-    pub(super) fn speak(&mut self, now: Now, to: NodeId) -> Option<Vitals> {
+    pub(super) fn speak(&mut self, now: Now, to: NodeId, rest: Rest) -> Option<Vitals> {
         let place = self.untold.iter().position(|id| *id == to)?;
         self.untold.remove(place);
         self.mark += 1;
@@ -100,7 +116,8 @@ impl PeerVitals {
             peer.asked.pop_front();
         }
         let echo = peer.heard.map(|(mark, at)| (mark, now.mono.since(at)));
-        Some(Vitals { wall: now.wall, mark: self.mark, echo })
+        let Rest { marks, sync } = rest;
+        Some(Vitals { wall: now.wall, mark: self.mark, echo, marks, sync })
     }
 
     /// Who has not been told in this turn.
@@ -114,6 +131,7 @@ impl PeerVitals {
         // A repeated or late copy must not pass for a new question.
         if peer.heard.is_none_or(|(mark, _)| mark < vitals.mark) {
             peer.heard = Some((vitals.mark, now.mono));
+            peer.sync = Some((vitals.sync, now.mono));
         }
         let Some((mark, age)) = vitals.echo else { return };
         let Some(&(_, sent)) = peer.asked.iter().find(|(asked, _)| *asked == mark) else { return };
@@ -129,6 +147,12 @@ impl PeerVitals {
         let age = now.mono.since(at);
         let theirs = (wall + age).as_micros();
         (age <= FRESH).then(|| theirs.saturating_sub(now.wall.as_micros()))
+    }
+
+    /// A member's slowest sync, if it told of it lately.
+    pub(super) fn sync(&self, now: Now, peer: NodeId) -> Option<Duration> {
+        let (sync, at) = self.peers.get(&peer)?.sync?;
+        (now.mono.since(at) <= FRESH).then_some(sync)
     }
 
     /// The known clocks of the other voters, as [`Self::ahead`] has them; how many voters there are.
@@ -163,11 +187,12 @@ mod tests {
     fn answered(wall: i64, held: u64, heard: u64) -> PeerVitals {
         let mut vitals = PeerVitals::new(1);
         vitals.begin_turn(at(1_000, 0), US, conf);
-        let asked = vitals.speak(at(1_000, 1_000), THEM).expect("it is due");
+        let asked = vitals.speak(at(1_000, 1_000), THEM, Rest::default()).expect("it is due");
         let answer = Vitals {
             wall: at(0, wall).wall,
             mark: 7,
             echo: Some((asked.mark, Duration::from_millis(held))),
+            ..Vitals::default()
         };
         vitals.hear(at(heard, heard as i64), THEM, &answer);
         vitals
@@ -204,7 +229,7 @@ mod tests {
     fn answers_to_another_life_say_nothing() {
         let mut vitals = PeerVitals::new(2);
         vitals.begin_turn(at(1_000, 0), US, conf);
-        vitals.speak(at(1_000, 1_000), THEM);
+        vitals.speak(at(1_000, 1_000), THEM, Rest::default());
         let answer = Vitals { echo: Some(((1 << 32) + 1, Duration::ZERO)), ..Vitals::default() };
         vitals.hear(at(1_001, 1_001), THEM, &answer);
         assert_eq!(vitals.ahead(at(1_001, 1_001), THEM), None);

@@ -82,6 +82,12 @@ impl Waits {
         tasks.into_iter().flat_map(|task| self.look(task, state)).collect()
     }
 
+    /// Takes all callers, whom this node can tell nothing any more.
+    pub(super) fn leave(&mut self) -> Vec<Ticket> {
+        self.by_task.clear();
+        core::mem::take(&mut self.tasks).into_keys().collect()
+    }
+
     /// Forgets a caller.
     pub(super) fn abandon(&mut self, ticket: Ticket) {
         let Some(task) = self.tasks.remove(&ticket) else { return };

@@ -437,6 +437,7 @@ impl Script {
             Note::HandsOn { to, why } => {
                 format!("node {node} hands on to node {to}: {}", why.reason())
             }
+            Note::Diverged { index } => format!("node {node} has diverged by index {index}"),
             Note::Warning { text } => format!("node {node} warns: {text}"),
             Note::Following { .. } | Note::Formed { .. } | Note::Applied { .. } => return,
         };

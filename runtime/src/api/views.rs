@@ -174,6 +174,7 @@ fn node(view: NodeView) -> v1::Node {
         match_index: view.match_index,
         alive: view.alive,
         clock_offset_ms: view.clock_offset_ms,
+        diverged: view.diverged,
     }
 }
 

@@ -166,7 +166,11 @@ pub(crate) fn cluster(cluster: &v1::Cluster) -> String {
         };
         [
             node.id.to_string(),
-            name::<Role>(node.role),
+            if node.diverged {
+                format!("{}, diverged", name::<Role>(node.role))
+            } else {
+                name::<Role>(node.role)
+            },
             alive.to_owned(),
             node.match_index.map(|index| index.to_string()).unwrap_or_default(),
             node.clock_offset_ms.map(|ms| format!("{ms:+} ms")).unwrap_or_default(),

@@ -55,6 +55,8 @@ pub struct Reading {
     pub live_tasks: u64,
     /// How far this node's clock is ahead of the voters' median, in milliseconds.
     pub clock_offset_ms: i64,
+    /// Its state differs from the majority's.
+    pub diverged: bool,
     /// Slots of connected workers: taken and free. The leader knows.
     pub slots: Option<(u64, u64)>,
 }
@@ -82,6 +84,7 @@ pub struct Metrics {
     history_lag: Gauge,
     live_tasks: Gauge,
     clock_offset: Gauge<f64, AtomicU64>,
+    diverged: Gauge,
     worker_slots: Family<StateLabel, Gauge>,
     /// Rows up to this change number were counted: a batch that is offered again counts once.
     counted: AtomicU64,
@@ -113,6 +116,7 @@ impl Metrics {
             history_lag: Gauge::default(),
             live_tasks: Gauge::default(),
             clock_offset: Gauge::default(),
+            diverged: Gauge::default(),
             worker_slots: Family::default(),
             counted: AtomicU64::new(0),
         };
@@ -199,6 +203,7 @@ impl Metrics {
         self.live_tasks.set(signed(reading.live_tasks));
         // Below 2^53: exact.
         self.clock_offset.set(reading.clock_offset_ms as f64 / 1_000.0);
+        self.diverged.set(i64::from(reading.diverged));
         if let Some((taken, free)) = reading.slots {
             self.worker_slots.get_or_create(&StateLabel { state: "taken" }).set(signed(taken));
             self.worker_slots.get_or_create(&StateLabel { state: "free" }).set(signed(free));
@@ -233,6 +238,8 @@ impl Metrics {
         r.register("invariant_violations", "Must stay zero", self.violations.clone());
         let help = "The wall clock, ahead of the voters' median";
         r.register_with_unit("clock_offset", help, seconds, self.clock_offset.clone());
+        let help = "1: the state is not the majority's, the node serves nothing";
+        r.register("state_diverged", help, self.diverged.clone());
         let bytes = Unit::Bytes;
         r.register_with_unit("snapshot", "The newest snapshot", bytes, self.snapshot_bytes.clone());
         r.register("raft_term", "The term", self.term.clone());

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dtask_core::id::NodeId;
-use dtask_core::node::Note;
+use dtask_core::node::{DIVERGED, Note};
 
 use super::metrics::Metrics;
 
@@ -92,6 +92,10 @@ impl NodeStatus {
             Note::Violation { what } => {
                 self.metrics.violation();
                 tracing::error!(node, what, "an invariant is broken");
+            }
+            Note::Diverged { index } => {
+                self.metrics.violation();
+                tracing::error!(node, index, "{DIVERGED}");
             }
             Note::HandsOn { to, why } => {
                 let why = why.reason();

@@ -111,6 +111,8 @@ pub struct Config {
     pub load: Load,
     /// The log is compacted beyond this many bytes.
     pub snapshot_log_bytes: u64,
+    /// Digests are compared at indexes divisible by this.
+    pub digest_every: u64,
     /// Bytes of proposals on their way (P8.4).
     pub inflight_bytes: usize,
     /// Bytes of a log segment.
@@ -258,6 +260,7 @@ impl Config {
             history: history(rng),
             load: load(rng),
             snapshot_log_bytes: log_uniform(rng, 2_000, 400_000),
+            digest_every: limits::DIGEST_EVERY,
             inflight_bytes: limits::INFLIGHT_BYTES_MAX,
             segment_bytes: log_uniform(rng, 8_192, 131_072),
             epoch: EPOCHS[rng.below(2) as usize],
@@ -273,6 +276,9 @@ impl Config {
     fn later(&mut self, rng: &mut Rng) {
         if self.profile != Profile::Calm && rng.chance(1, 2) {
             self.inflight_bytes = log_uniform(rng, 4_000, 400_000) as usize;
+        }
+        if self.profile != Profile::Calm {
+            self.digest_every = log_uniform(rng, 4, 64);
         }
     }
 

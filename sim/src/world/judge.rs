@@ -43,6 +43,14 @@ impl World {
                 _ => {}
             }
         }
+        if let Some(index) = applied
+            && self.is_mistaken(who)
+        {
+            let host = &mut self.nodes[who];
+            host.applied = index;
+            host.said.trim(index.saturating_sub(64));
+            return Ok(());
+        }
         if let Some(index) = applied {
             let host = &mut self.nodes[who];
             let from = host.applied.min(index);
@@ -90,6 +98,9 @@ impl World {
 
     /// S6, on the state that the node itself shows.
     fn judge_digest(&mut self, who: usize) -> Verdict {
+        if self.is_mistaken(who) {
+            return Ok(());
+        }
         let Some(driver) = &self.nodes[who].driver else { return Ok(()) };
         let state = driver.machine().state();
         let (index, digest) = (state.applied_index(), state.digest());
@@ -137,6 +148,10 @@ impl World {
     /// for views.
     pub(super) fn judge_answer(&mut self, who: usize, call: &Call, reply: &Reply) -> Verdict {
         self.l8_a_cancel_is_admitted(who, call, reply)?;
+        if self.is_mistaken(who) {
+            let serves = !matches!(reply, Reply::Rejected(_) | Reply::Cluster(_));
+            return self.l9_a_wrong_state_serves_nobody(who, serves);
+        }
         match (&call.request, reply) {
             (Request::Submit(tasks), Reply::Submitted(results)) => {
                 hold!(
@@ -218,7 +233,7 @@ impl World {
             |id| self.history.task(id).is_some(),
         )?;
         history::s18_history_is_exact(&self.chain, &self.history)?;
-        for &node in &self.core {
+        for &node in self.core.iter().filter(|&&node| !self.is_mistaken(node)) {
             let Some(driver) = &self.nodes[node].driver else { continue };
             let audit = driver.machine().state().audit();
             hold!("S6", audit.is_ok(), "node {}: {}", node + 1, audit.err().unwrap_or_default());

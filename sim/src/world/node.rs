@@ -222,7 +222,7 @@ impl World {
     }
 
     /// A peer's message arrives, at whatever life is there.
-    pub(super) fn peer_arrives(&mut self, who: usize, envelope: Box<Envelope>) {
+    pub(super) fn peer_arrives(&mut self, who: usize, mut envelope: Box<Envelope>) {
         let at = self.at;
         let host = &mut self.nodes[who];
         if !host.is_up() {
@@ -232,6 +232,7 @@ impl World {
             host.backlog.push(Event::Peer(who, envelope));
             return;
         }
+        self.mistake(who, &mut envelope);
         let numbers = super::envelope_numbers(&envelope);
         self.note(who as u32 + 1, super::envelope_name(&envelope), numbers);
         self.node_feed(who, Input::Peer(envelope));
@@ -426,6 +427,11 @@ impl World {
         let (kind, number) = match note {
             Note::Leading { term } => {
                 self.nodes[who].leads_since = Some(self.at);
+                if self.is_mistaken(who)
+                    && let Err(violation) = self.l9_a_wrong_state_serves_nobody(who, true)
+                {
+                    self.violate(violation);
+                }
                 if let Err(violation) =
                     self.wire.s1_one_leader_a_term(*term, NodeId(who as u64 + 1))
                 {
@@ -462,9 +468,15 @@ impl World {
                 self.fail("S6", format!("node {} notes: {what}", who + 1));
                 return;
             }
+            Note::Diverged { index } => {
+                self.told_of_divergence(who);
+                ("has diverged", *index)
+            }
             Note::HandsOn { to, why } => {
                 match why {
                     Unfit::Clock => self.probes.hit(Probe::HandedOnForClock),
+                    Unfit::Disk => self.probes.hit(Probe::HandedOnForDisk),
+                    Unfit::State => {}
                 }
                 ("hands leadership on", to.0)
             }

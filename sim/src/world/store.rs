@@ -34,6 +34,8 @@ pub struct LogThread {
     marked: Option<(u64, u64)>,
     /// Snapshot files whose sync and rename are under way.
     finishing: Vec<u64>,
+    /// What each sync takes beyond the usual, in microseconds.
+    pub slow_micros: u64,
 }
 
 impl LogThread {
@@ -241,6 +243,7 @@ impl World {
             peers,
             snapshot_log_bytes_min: self.config.snapshot_log_bytes,
             inflight_bytes_max: self.config.inflight_bytes,
+            digest_every: self.config.digest_every,
             ..NodeConfig::new(id, voters, incarnation, self.rng.node.next_u64())
         }
     }
@@ -307,6 +310,7 @@ impl World {
         } else {
             disk.sync_micros / 2 + around(&mut self.rng.disk, disk.sync_micros / 2)
         };
+        let long = long + self.nodes[who].log.slow_micros;
         let life = Life { who, life: self.nodes[who].life };
         self.agenda.push(self.at + 1 + long, Event::LogSynced(life));
     }

@@ -184,6 +184,10 @@ probes! {
     ClockStepLeader = "leader's wall clock stepped",
     /// A leader whose clock was off handed leadership on.
     HandedOnForClock = "leadership handed on for a wrong clock",
+    /// A leader whose disk was slow handed leadership on.
+    HandedOnForDisk = "leadership handed on for a slow disk",
+    /// A node learnt that its state is not the majority's.
+    Diverged = "diverged state told apart",
     /// The leader was paused and came back.
     LeaderPaused = "leader paused",
     /// A write was forwarded by a follower.

@@ -209,6 +209,7 @@ impl Calls {
         let is_leader = view.leader == Some(view.node);
         let own = view.nodes.iter().find(|node| node.id == view.node);
         let clock_offset_ms = own.and_then(|node| node.clock_offset_ms).unwrap_or_default();
+        let diverged = own.is_some_and(|node| node.diverged);
         let slots = match self.put(Call { forwarded: true }, Request::Workers).await {
             Ok(Reply::Workers(workers)) if is_leader => {
                 let connected = workers.iter().filter(|worker| worker.connected);
@@ -226,6 +227,7 @@ impl Calls {
             history_lag: view.history_lag,
             live_tasks: view.live_tasks,
             clock_offset_ms,
+            diverged,
             slots,
         })
     }

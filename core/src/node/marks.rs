@@ -1,0 +1,191 @@
+//! Digests of the state at marked indexes, compared with the other voters' (P5.3).
+//!
+//! Equal indexes of one log give equal states, so a digest that differs from what a majority of the
+//! voters has proves that this node's memory, disk or program went wrong. A pair that differs proves
+//! no more than that one of them did.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::consensus::Mark;
+use crate::id::NodeId;
+use crate::time::Instant;
+
+/// Marks of this node that are kept: nodes apply within this many of each other, or one of them is
+/// sent a snapshot.
+const OWN_MAX: usize = 64;
+/// Marks of another node that are kept.
+const PEER_MAX: usize = 16;
+/// Marks in one message: those of the last moments.
+const TOLD_MAX: usize = 4;
+/// A difference that no majority has decided by then is taken for undecidable.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What the marks prove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// Nothing is wrong, as far as is known.
+    Sound,
+    /// A majority agrees on another state than this node's at this index.
+    Diverged(u64),
+    /// Voters differ at this index, and no majority is known to agree.
+    Split(u64),
+}
+
+/// The marks of all members.
+#[derive(Debug)]
+pub(super) struct Marks {
+    every: u64,
+    own: VecDeque<(Mark, Instant)>,
+    peers: BTreeMap<NodeId, VecDeque<Mark>>,
+}
+
+impl Marks {
+    /// No marks; one is made at each index divisible by `every`.
+    pub(super) const fn new(every: u64) -> Self {
+        Self { every, own: VecDeque::new(), peers: BTreeMap::new() }
+    }
+
+    /// Whether this index is marked.
+    pub(super) const fn is_marked(&self, index: u64) -> bool {
+        index.is_multiple_of(self.every)
+    }
+
+    /// This node has applied a marked index.
+    pub(super) fn note(&mut self, now: Instant, mark: Mark) {
+        self.own.push_back((mark, now));
+        if self.own.len() > OWN_MAX {
+            self.own.pop_front();
+        }
+    }
+
+    /// The state was replaced: what the old one showed says nothing of the new one.
+    pub(super) fn forget_own(&mut self) {
+        self.own.clear();
+    }
+
+    /// What to tell the others.
+    pub(super) fn newest(&self) -> Vec<Mark> {
+        self.own.iter().rev().take(TOLD_MAX).map(|(mark, _)| *mark).collect()
+    }
+
+    /// A member told its marks.
+    pub(super) fn hear(&mut self, from: NodeId, marks: &[Mark]) {
+        let known = self.peers.entry(from).or_default();
+        for mark in marks.iter().take(TOLD_MAX) {
+            // The newest word counts: a node that was restarted may have been mended.
+            known.retain(|old| old.index != mark.index);
+            known.push_back(*mark);
+            if known.len() > PEER_MAX {
+                known.pop_front();
+            }
+        }
+    }
+
+    /// What the newest index proves at which others can be compared with this node.
+    pub(super) fn judge(&self, now: Instant, own: NodeId, voters: &[NodeId]) -> Finding {
+        for (mark, since) in self.own.iter().rev() {
+            let others = voters.iter().filter(|id| **id != own);
+            let others: Vec<Mark> =
+                others.filter_map(|id| self.mark_of(*id, mark.index)).copied().collect();
+            if others.is_empty() {
+                continue;
+            }
+            let majority = voters.len() / 2 + 1;
+            let own_vote = usize::from(voters.contains(&own));
+            let agree = others.iter().filter(|other| *other == mark).count() + own_vote;
+            let differing = |other: &&Mark| *other != mark;
+            let votes = |other: &Mark| others.iter().filter(|it| *it == other).count();
+            if others.iter().filter(differing).any(|other| votes(other) >= majority) {
+                return Finding::Diverged(mark.index);
+            }
+            let differ = others.iter().any(|other| other != mark);
+            let waited = now.since(*since) >= PATIENCE;
+            if differ && agree < majority && waited {
+                return Finding::Split(mark.index);
+            }
+            return Finding::Sound;
+        }
+        Finding::Sound
+    }
+
+    /// Whether a member's state differs from this node's at the newest index where both are known.
+    pub(super) fn differs(&self, peer: NodeId) -> bool {
+        let compared = self
+            .own
+            .iter()
+            .rev()
+            .find_map(|(mark, _)| self.mark_of(peer, mark.index).map(|theirs| theirs != mark));
+        compared.unwrap_or(false)
+    }
+
+    fn mark_of(&self, peer: NodeId, index: u64) -> Option<&Mark> {
+        self.peers.get(&peer)?.iter().find(|mark| mark.index == index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VOTERS: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+
+    fn mark(index: u64, digest: u128) -> Mark {
+        Mark { index, level: 1, digest }
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_micros(seconds * 1_000_000)
+    }
+
+    /// Node 1 at index 8, and what the others said of it, judged after `seconds`.
+    fn judged(own: u128, others: &[(u64, u128)], voters: &[NodeId], seconds: u64) -> Finding {
+        let mut marks = Marks::new(8);
+        marks.note(at(0), mark(8, own));
+        for (id, digest) in others {
+            marks.hear(NodeId(*id), &[mark(8, *digest)]);
+        }
+        marks.judge(at(seconds), NodeId(1), voters)
+    }
+
+    #[test]
+    fn a_node_that_differs_from_a_majority_has_diverged() {
+        assert_eq!(judged(5, &[(2, 6), (3, 6)], &VOTERS, 0), Finding::Diverged(8));
+        assert_eq!(judged(5, &[(2, 5), (3, 6)], &VOTERS, 60), Finding::Sound);
+    }
+
+    #[test]
+    fn a_learner_is_judged_and_does_not_vote() {
+        assert_eq!(judged(5, &[(2, 6), (3, 6)], &VOTERS[1..], 0), Finding::Diverged(8));
+        assert_eq!(judged(5, &[(4, 6), (5, 6)], &VOTERS, 60), Finding::Sound);
+    }
+
+    #[test]
+    fn a_pair_that_differs_waits_for_the_third_and_then_for_nobody() {
+        assert_eq!(judged(5, &[(2, 6)], &VOTERS, 0), Finding::Sound);
+        assert_eq!(judged(5, &[(2, 6)], &VOTERS, 3), Finding::Split(8));
+        assert_eq!(judged(5, &[(2, 6), (3, 7)], &VOTERS, 3), Finding::Split(8));
+    }
+
+    #[test]
+    fn the_newest_common_index_counts() {
+        let mut marks = Marks::new(8);
+        for index in [8, 16, 24] {
+            marks.note(at(0), mark(index, u128::from(index)));
+        }
+        marks.hear(NodeId(2), &[mark(8, 8), mark(16, 1)]);
+        marks.hear(NodeId(3), &[mark(16, 1)]);
+        assert_eq!(marks.judge(at(0), NodeId(1), &VOTERS), Finding::Diverged(16));
+        assert!(marks.differs(NodeId(2)) && !marks.differs(NodeId(4)));
+    }
+
+    #[test]
+    fn a_mended_node_is_believed() {
+        let mut marks = Marks::new(8);
+        marks.note(at(0), mark(8, 8));
+        marks.hear(NodeId(2), &[mark(8, 1)]);
+        marks.hear(NodeId(2), &[mark(8, 8)]);
+        assert!(!marks.differs(NodeId(2)));
+    }
+}
