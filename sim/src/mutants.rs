@@ -1,5 +1,6 @@
 //! Seeded bugs: each patch is applied to a copy of the workspace, built, and run until an
-//! invariant fails. No trace of them is in `core`.
+//! invariant fails. No trace of them is in `core`. A patch that begins with a line
+//! `Caught by: NAME` needs what the World does not have; the test of core of that name must fail.
 
 use std::fs;
 use std::io;
@@ -42,6 +43,9 @@ fn try_all(workspace: &Path, only: &[String], seeds: u64) -> io::Result<usize> {
     Ok(survivors)
 }
 
+/// Begins the line that names the test which catches a patch.
+const TEST: &str = "Caught by: ";
+
 fn stem(path: &Path) -> String {
     path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
 }
@@ -60,6 +64,9 @@ fn try_one(copy: &Path, target: &Path, patch: &Path, seeds: u64) -> io::Result<O
             stem(patch),
             String::from_utf8_lossy(&applied.stderr)
         )));
+    }
+    if let Some(test) = fs::read_to_string(patch)?.lines().find_map(|it| it.strip_prefix(TEST)) {
+        return try_test(copy, target, test.trim());
     }
     let built = cargo(copy, target, &["build", "--release", "--package", "dtask-sim"])?;
     if !built.status.success() {
@@ -81,6 +88,14 @@ fn try_one(copy: &Path, target: &Path, patch: &Path, seeds: u64) -> io::Result<O
     let short: String = violation.unwrap_or("crash").chars().take(100).collect();
     let seed = seed.and_then(|text| text.split(',').next()).unwrap_or("?");
     Ok(Some(format!("caught by seed {seed}: {short}")))
+}
+
+/// What caught it, when that is a test; one that does not run catches nothing.
+fn try_test(copy: &Path, target: &Path, test: &str) -> io::Result<Option<String>> {
+    let ran = cargo(copy, target, &["test", "--package", "dtask-core", "--lib", test])?;
+    let text = String::from_utf8_lossy(&ran.stdout);
+    let failed = text.contains("test result: FAILED");
+    Ok(failed.then(|| format!("caught by test {test}")))
 }
 
 fn cargo(copy: &Path, target: &Path, arguments: &[&str]) -> io::Result<Output> {

@@ -7,4 +7,5 @@ mod formation;
 mod member;
 mod persistence;
 mod snapshots;
+mod sole;
 mod traces;
