@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use raft::eraftpb::MessageType as Kind;
 
-use super::message::{ConfState, RaftMessage};
+use super::message::RaftMessage;
 use crate::id::NodeId;
 
 /// Terms rise by one an election; one beyond this was never reached by elections.
@@ -64,6 +64,10 @@ pub(super) fn judge(kind: Kind, message: &RaftMessage, facts: &Facts) -> Result<
     if local != (message.term == 0) || message.term > TERM_MAX {
         return Err(hostile(format!("{kind:?} of term {}", message.term)));
     }
+    if message.priority != 0 {
+        // Nobody has one here. A vote refused for its priority in term zero makes raft-rs panic.
+        return Err(hostile(format!("{kind:?} of priority {}", message.priority)));
+    }
     match kind {
         Kind::MsgAppend => entries(message),
         Kind::MsgHeartbeat if message.term >= facts.term && message.commit > facts.last_index => {
@@ -89,6 +93,11 @@ pub(super) fn judge(kind: Kind, message: &RaftMessage, facts: &Facts) -> Result<
 fn entries(message: &RaftMessage) -> Result<(), Stop> {
     let mut term = message.log_term;
     let mut index = message.index;
+    // Beyond its own log raft-rs takes every place for one of term zero, so that this would match
+    // there; only the place before the first entry has that term.
+    if (index == 0) != (term == 0) {
+        return Err(hostile(format!("entries after {index}/{term}")));
+    }
     for entry in &message.entries {
         if index.checked_add(1) != Some(entry.index) || entry.term < term || entry.term == 0 {
             return Err(hostile(format!(
@@ -128,29 +137,13 @@ fn snapshot(message: &RaftMessage, me: NodeId) -> Result<(), Stop> {
     if meta.index == 0 || meta.term == 0 || meta.term > message.term {
         return Err(hostile(format!("a snapshot at {}/{}", meta.index, meta.term)));
     }
-    if !membership_is_sound(&meta.conf) {
+    if !meta.conf.is_sound() {
         return Err(hostile(format!("a snapshot with the membership {:?}", meta.conf)));
     }
     if !meta.conf.voters.contains(&me) && !meta.conf.learners.contains(&me) {
         return Err(Stop::Stale);
     }
     Ok(())
-}
-
-/// Ascending, voters exist, nobody is voter and learner at once.
-fn membership_is_sound(conf: &ConfState) -> bool {
-    let ascending = |ids: &[NodeId]| ids.is_sorted_by(|a, b| a < b);
-    let lists = [&conf.voters, &conf.learners, &conf.voters_outgoing, &conf.learners_next];
-    !conf.voters.is_empty()
-        && lists.iter().all(|ids| ascending(ids) && ids.first() != Some(&NodeId(0)))
-        && conf
-            .learners
-            .iter()
-            .all(|id| !conf.voters.contains(id) && !conf.voters_outgoing.contains(id))
-        && conf
-            .learners_next
-            .iter()
-            .all(|id| conf.voters_outgoing.contains(id) && !conf.voters.contains(id))
 }
 
 const fn hostile(why: String) -> Stop {
@@ -162,7 +155,7 @@ mod tests {
     use alloc::vec;
 
     use super::*;
-    use crate::consensus::message::{LogEntry, SnapshotMeta};
+    use crate::consensus::message::{ConfState, LogEntry, SnapshotMeta};
 
     fn facts() -> Facts {
         Facts { me: NodeId(1), term: 5, last_index: 10, leading: true, matched: 7 }
@@ -197,6 +190,21 @@ mod tests {
         assert!(matches!(with(vec![entry(4, 3), entry(5, 2)]), Err(Stop::Hostile(_))));
         assert!(matches!(with(vec![entry(4, 6)]), Err(Stop::Hostile(_))));
         assert!(matches!(with(vec![entry(9, 3)]), Err(Stop::Hostile(_))));
+    }
+
+    #[test]
+    fn a_vote_with_a_priority_is_hostile() {
+        let of = |priority| say(Kind::MsgRequestPreVote, |m| m.priority = priority);
+        assert_eq!(of(0), Ok(()));
+        assert!(matches!(of(-1), Err(Stop::Hostile(_))));
+    }
+
+    #[test]
+    fn entries_after_a_place_without_a_term_are_hostile() {
+        let after = |index, term| say(Kind::MsgAppend, |m| (m.index, m.log_term) = (index, term));
+        assert_eq!(after(0, 0), Ok(()));
+        assert!(matches!(after(12, 0), Err(Stop::Hostile(_))));
+        assert!(matches!(after(0, 3), Err(Stop::Hostile(_))));
     }
 
     #[test]

@@ -152,6 +152,24 @@ pub struct ConfState {
     pub auto_leave: bool,
 }
 
+impl ConfState {
+    /// Ascending, voters exist, nobody is voter and learner at once. raft-rs panics on others.
+    pub(crate) fn is_sound(&self) -> bool {
+        let ascending = |ids: &[NodeId]| ids.is_sorted_by(|a, b| a < b);
+        let lists = [&self.voters, &self.learners, &self.voters_outgoing, &self.learners_next];
+        !self.voters.is_empty()
+            && lists.iter().all(|ids| ascending(ids) && ids.first() != Some(&NodeId(0)))
+            && self
+                .learners
+                .iter()
+                .all(|id| !self.voters.contains(id) && !self.voters_outgoing.contains(id))
+            && self
+                .learners_next
+                .iter()
+                .all(|id| self.voters_outgoing.contains(id) && !self.voters.contains(id))
+    }
+}
+
 /// Which state a snapshot holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotMeta {
