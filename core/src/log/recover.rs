@@ -11,8 +11,14 @@ use super::disk::File;
 use super::layout::{self, HEADER_BYTES, Header, HeaderFault, Record, Said};
 use super::writer::{Segment, Tail};
 use super::{LogFact, Persist, Recovered};
-use crate::consensus::{LogEntry, SnapshotMeta};
+use crate::consensus::{HardState, LogEntry, SnapshotMeta};
 use crate::id::{GroupId, NodeId};
+
+/// Numbers that rise by one a time (lives, offsets, indexes, segments) never come so far. One
+/// that stands beyond is damage that a checksum does not show, and no sum may overflow over it.
+const NUMBER_MAX: u64 = 1 << 62;
+/// Terms rise by one an election.
+const TERM_MAX: u64 = 1 << 56;
 
 /// Who opens the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,6 +174,14 @@ fn read_header(number: u64, bytes: &[u8], owner: &Owner) -> Result<Header, Recov
     if header.len != bytes.len() as u64 {
         return Err(damaged(number, 72, "its length is not what its header says"));
     }
+    let numbers = [number, header.life, header.base, header.last_index];
+    if number == 0
+        || numbers.iter().any(|number| *number > NUMBER_MAX)
+        || !in_range(&header.hard_state)
+        || !is_reached(&header.snapshot)
+    {
+        return Err(damaged(number, 24, OUT_OF_RANGE));
+    }
     Ok(header)
 }
 
@@ -269,6 +283,18 @@ impl Walk {
         self.tail.life = record.link.life;
         let Said::Persist { fact, entries } = record.said else { return Ok(()) };
         let persist = Persist { n: 0, hard_state: record.hard_state, entries, fact };
+        let begin = end as u64 - record.len as u64;
+        let sound = match &persist.fact {
+            None | Some(LogFact::Formed { .. }) => true,
+            Some(LogFact::Compacted(meta) | LogFact::Reset(meta)) => is_reached(meta),
+        };
+        let entries = &persist.entries;
+        if !sound
+            || !in_range(&persist.hard_state)
+            || entries.iter().any(|entry| entry.index > NUMBER_MAX || entry.term > TERM_MAX)
+        {
+            return Err(damaged(number, begin, OUT_OF_RANGE));
+        }
         self.tail.take(&persist);
         match &persist.fact {
             None | Some(LogFact::Formed { .. }) => {}
@@ -284,8 +310,7 @@ impl Walk {
             }
         }
         for entry in persist.entries {
-            self.append(entry)
-                .map_err(|what| damaged(number, end as u64 - record.len as u64, what))?;
+            self.append(entry).map_err(|what| damaged(number, begin, what))?;
         }
         Ok(())
     }
@@ -343,6 +368,20 @@ impl Walk {
         };
         Ok(Found { recovered, strays, tail })
     }
+}
+
+const OUT_OF_RANGE: &str = "it holds a number that is never reached";
+
+fn in_range(state: &HardState) -> bool {
+    state.term <= TERM_MAX && state.commit <= NUMBER_MAX
+}
+
+/// Whether a snapshot can be there: none at all, or one that a cluster has come to.
+fn is_reached(meta: &SnapshotMeta) -> bool {
+    if meta.index == 0 {
+        return *meta == SnapshotMeta::default();
+    }
+    meta.index <= NUMBER_MAX && (1..=TERM_MAX).contains(&meta.term) && meta.conf.is_sound()
 }
 
 fn damaged(number: u64, at: u64, what: &'static str) -> RecoverError {

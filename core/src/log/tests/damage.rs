@@ -7,8 +7,9 @@ use proptest::prelude::*;
 
 use super::disk::Disk;
 use super::model::{IDENTITY, Model, owner};
+use crate::consensus::{ConfState, HardState, SnapshotMeta};
 use crate::id::NodeId;
-use crate::log::{DiskOp, File, LogFact, Owner, RecoverError, Writer, recover};
+use crate::log::{DiskOp, File, LogFact, Owner, Persist, RecoverError, Writer, recover};
 use crate::rng::Rng;
 
 const SEGMENT: u64 = 7_000;
@@ -127,6 +128,46 @@ fn a_zeroed_stretch_of_the_durable_part_is_found() {
         damaged.get_mut(&newest).expect("named")[at..last as usize].fill(0);
         assert!(recover(&owner(), &damaged, &others).is_err(), "zeros from {at}");
     }
+}
+
+/// What a checksum cannot show: a sound record of a thing that never is.
+#[test]
+fn numbers_never_reached_and_a_membership_without_voters_are_damage() {
+    let conf = |voters: &[u64]| ConfState {
+        voters: voters.iter().copied().map(NodeId).collect(),
+        ..ConfState::default()
+    };
+    let whole = SnapshotMeta { index: 9, term: 2, conf: conf(&[1, 2, 3]) };
+    assert_eq!(after_a_reset_to(&whole), Ok(9));
+    for meta in [
+        SnapshotMeta { conf: conf(&[]), ..whole.clone() },
+        SnapshotMeta { conf: conf(&[2, 1]), ..whole.clone() },
+        SnapshotMeta { term: 0, ..whole.clone() },
+        SnapshotMeta { index: 0, ..whole.clone() },
+        SnapshotMeta { index: u64::MAX, ..whole },
+    ] {
+        let result = after_a_reset_to(&meta);
+        assert!(matches!(result, Err(RecoverError::Damaged { .. })), "{meta:?}: {result:?}");
+    }
+}
+
+/// The commit index that recovery finds behind one record.
+fn after_a_reset_to(meta: &SnapshotMeta) -> Result<u64, RecoverError> {
+    let mut disk = Disk::default();
+    Writer::create(IDENTITY, SEGMENT).iter().for_each(|op| disk.perform(op));
+    let found = recover(&owner(), &disk.segments(), &disk.others()).expect("whole").expect("made");
+    let (mut writer, ops) = Writer::open(&found, SEGMENT);
+    ops.iter().for_each(|op| disk.perform(op));
+    writer.synced();
+    disk.save_snapshot(meta.index);
+    let fact = Some(LogFact::Reset(meta.clone()));
+    let hard_state = HardState::default();
+    let persist = Persist { n: 1, hard_state, entries: Vec::new(), fact };
+    let mut ops = Vec::new();
+    writer.append(&[persist], &mut ops);
+    ops.iter().for_each(|op| disk.perform(op));
+    let found = recover(&owner(), &disk.segments(), &disk.others())?;
+    Ok(found.expect("made").recovered.hard_state.commit)
 }
 
 #[test]
