@@ -102,12 +102,17 @@ pub(super) const fn seed(key: IndexKey) -> u64 {
 impl State {
     /// The digest of everything replicated, at the applied index.
     pub fn digest(&self) -> u128 {
+        self.digest_beside(self.outbox.newest(), self.outbox.stored())
+    }
+
+    /// The digest with the outbox's numbers given: while a snapshot is loaded there is none yet.
+    pub(super) fn digest_beside(&self, newest: u64, stored: u64) -> u128 {
         let mut row = Vec::with_capacity(128);
         row.put_u8(kind::META);
         row.raw(&self.key.0);
         self.meta.put(&mut row);
-        row.put_u64(self.outbox.newest());
-        row.put_u64(self.outbox.stored());
+        row.put_u64(newest);
+        row.put_u64(stored);
         row.put_u64(self.ended.numbers().1);
         self.digest.sum.wrapping_add(xxh3_128_with_seed(&row, self.digest.seed))
     }

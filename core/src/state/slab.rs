@@ -12,6 +12,7 @@ const WORD: usize = 64;
 /// The paged slab.
 #[derive(Debug, Default)]
 pub(super) struct Slab {
+    /// One that has not held a record yet is empty: a snapshot may begin far up.
     pages: Vec<Box<[Option<Record>]>>,
     /// One bit a slot: set when free. Derived.
     free: FreeSlots,
@@ -56,15 +57,16 @@ impl Slab {
     }
 
     pub(super) fn at(&self, slot: u32) -> Option<&Record> {
-        self.pages.get(slot as usize / PAGE)?[slot as usize % PAGE].as_ref()
+        self.pages.get(slot as usize / PAGE)?.get(slot as usize % PAGE)?.as_ref()
     }
 
     pub(super) fn at_mut(&mut self, slot: u32) -> Option<&mut Record> {
-        self.pages.get_mut(slot as usize / PAGE)?[slot as usize % PAGE].as_mut()
+        self.pages.get_mut(slot as usize / PAGE)?.get_mut(slot as usize % PAGE)?.as_mut()
     }
 
     pub(super) fn remove(&mut self, slot: u32) -> Option<Record> {
-        let record = self.pages.get_mut(slot as usize / PAGE)?[slot as usize % PAGE].take()?;
+        let record =
+            self.pages.get_mut(slot as usize / PAGE)?.get_mut(slot as usize % PAGE)?.take()?;
         self.free.set(slot);
         self.len -= 1;
         Some(record)
@@ -77,7 +79,13 @@ impl Slab {
     }
 
     fn put(&mut self, slot: u32, record: Record) {
-        self.pages[slot as usize / PAGE][slot as usize % PAGE] = Some(record);
+        let page = &mut self.pages[slot as usize / PAGE];
+        if page.is_empty() {
+            let mut fresh = Vec::with_capacity(PAGE);
+            fresh.resize_with(PAGE, || None);
+            *page = fresh.into_boxed_slice();
+        }
+        page[slot as usize % PAGE] = Some(record);
         self.free.clear(slot);
         self.len += 1;
     }
@@ -86,9 +94,7 @@ impl Slab {
         let first = u32::try_from(self.pages.len() * PAGE).ok()?;
         // Keeps `end` and the "no slot" number representable.
         first.checked_add(2 * PAGE as u32)?;
-        let mut page = Vec::with_capacity(PAGE);
-        page.resize_with(PAGE, || None);
-        self.pages.push(page.into_boxed_slice());
+        self.pages.push(Box::default());
         self.free.grow(PAGE / WORD);
         Some(())
     }

@@ -38,6 +38,11 @@ pub struct Loader {
     profiles: Vec<u32>,
     ready: Vec<(u64, u32)>,
     runs: Vec<u32>,
+    /// The newest change number.
+    newest: u64,
+    /// What the rows say of the outbox. It is built at the end: a header that lies about its
+    /// length is found by the digest, before anything is allocated for it.
+    changes: Vec<(u64, Change)>,
     ended: bool,
 }
 
@@ -89,9 +94,16 @@ impl Loader {
                 state.classes.push(&mut state.slab, class, slot);
             }
         }
-        let found = state.digest();
+        let stored = state.outbox.stored();
+        let found = state.digest_beside(self.newest, stored);
         if found != self.digest {
             return Err(SnapshotError::Diverged { walked: found, expected: self.digest });
+        }
+        for _ in stored..self.newest {
+            state.outbox.push(Change::Passed);
+        }
+        for (number, change) in self.changes {
+            state.outbox.restore(number, change);
         }
         Ok(state)
     }
@@ -105,7 +117,10 @@ impl Loader {
             kind::META => self.header(&mut from)?,
             kind::PROFILE => self.profile(&mut from)?,
             kind::RECORD => self.record(&mut from)?,
-            kind::ATTEMPT => attempt(self.state()?, &mut from)?,
+            kind::ATTEMPT => {
+                let (change, token) = attempt(self.state()?, &mut from)?;
+                self.change(change, Change::Attempt { token })?;
+            }
             kind::INSTANCE => instance(self.state()?, &mut from)?,
             kind::ADDRESSES => addresses(self.state()?, &mut from)?,
             kind::ENDED => ended(self.state()?, &mut from)?,
@@ -140,17 +155,15 @@ impl Loader {
         let (newest, stored) = (from.u64()?, from.u64()?);
         let ended_first = from.u64()?;
         let outstanding = newest.checked_sub(stored).filter(|&count| count <= OUTSTANDING_MAX);
-        let Some(outstanding) = outstanding.filter(|_| stored < u64::MAX / 2) else {
+        if outstanding.is_none() || stored >= u64::MAX / 2 {
             return Err(DecodeError::Range("a change number").into());
-        };
+        }
         if ended_first > u64::MAX / 2 {
             return Err(DecodeError::Range("an ended id's number").into());
         }
         state.ended = EndedTable::starting_at(ended_first);
         state.outbox = HistoryOutbox::after(stored);
-        for _ in 0..outstanding {
-            state.outbox.push(Change::Passed);
-        }
+        self.newest = newest;
         self.digest = from.u128()?;
         self.state = Some(state);
         Ok(())
@@ -168,6 +181,17 @@ impl Loader {
         Ok(())
     }
 
+    /// Keeps what a row says of the outbox.
+    fn change(&mut self, number: u64, change: Change) -> Result<(), SnapshotError> {
+        if number > self.newest {
+            return Err(SnapshotError::Inconsistent("a change number is out of range"));
+        }
+        if number > self.state()?.outbox.stored() {
+            self.changes.push((number, change));
+        }
+        Ok(())
+    }
+
     fn record(&mut self, from: &mut Cursor<'_>) -> Result<(), SnapshotError> {
         let shown = from.u32()?;
         let body = from.bytes()?;
@@ -179,6 +203,7 @@ impl Loader {
         let state = self.state()?;
         if slot as usize >= 4 * limits::LIVE_TASKS_MAX as usize
             || record.serial >= state.meta.next_serial
+            || record.last_token >= state.meta.next_token
             || record.has(flag::RECURRING) != schedule.is_some()
             || matches!(record.phase, Phase::Scheduled) && schedule.is_none()
         {
@@ -202,11 +227,8 @@ impl Loader {
             state.ids.insert(hash, slot);
         }
         add_record_rows(state, slot);
-        if change > state.outbox.stored()
-            && !state.outbox.restore(change, Change::Record { slot, serial })
-        {
-            return Err(SnapshotError::Inconsistent("a change number is out of range"));
-        }
+        self.change(change, Change::Record { slot, serial })?;
+        let state = self.state()?;
         match phase {
             Phase::Waiting { .. } => state.timers.insert(&mut state.slab, slot),
             Phase::Ready { sequence, .. } => self.ready.push((sequence, slot)),
@@ -248,7 +270,8 @@ fn link_runs(state: &mut State, runs: &[u32]) -> Result<(), SnapshotError> {
     Ok(())
 }
 
-fn attempt(state: &mut State, from: &mut Cursor<'_>) -> Result<(), SnapshotError> {
+/// Reads an attempt; returns its change number and token.
+fn attempt(state: &mut State, from: &mut Cursor<'_>) -> Result<(u64, u64), SnapshotError> {
     let (token, attempt) = row::read_attempt(from)?;
     if token >= state.meta.next_token || attempt.previous >= token {
         return Err(SnapshotError::Inconsistent("a token is out of range"));
@@ -258,11 +281,7 @@ fn attempt(state: &mut State, from: &mut Cursor<'_>) -> Result<(), SnapshotError
     };
     instance.held += 1;
     instance.open += u32::from(attempt.ending.is_none());
-    if attempt.change > state.outbox.stored()
-        && !state.outbox.restore(attempt.change, Change::Attempt { token })
-    {
-        return Err(SnapshotError::Inconsistent("a change number is out of range"));
-    }
+    let change = attempt.change;
     if let Some(ending) = &attempt.ending {
         state.held_bytes += ending.bytes();
         state.pinned.add_attempt(ending.bytes());
@@ -270,7 +289,7 @@ fn attempt(state: &mut State, from: &mut Cursor<'_>) -> Result<(), SnapshotError
     let row = state.digest.attempt(token, &attempt);
     state.digest.add(row);
     state.attempts.insert(token, attempt);
-    Ok(())
+    Ok((change, token))
 }
 
 fn instance(state: &mut State, from: &mut Cursor<'_>) -> Result<(), SnapshotError> {
