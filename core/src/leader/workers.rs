@@ -98,6 +98,13 @@ impl Leader {
         out: &mut Outbox<Effect>,
     ) -> Option<Confirm> {
         if let WorkerFrame::Hello(hello) = frame {
+            if self.sessions.session(id).is_some() {
+                // P7.2, P7.3: a session is of one instance, and what confirms its Hello began
+                // after that one. Who introduces itself twice is not a worker of ours.
+                self.hang_up(now, id);
+                out.push(Effect::CloseSession { session: id });
+                return None;
+            }
             let instance = hello.instance;
             if !self.sessions.hello(now.mono, id, hello, out) {
                 return None;
