@@ -32,12 +32,18 @@ fn fault(path: &str, error: &serde_json::Error) -> Fault {
     match unknown_key(detail) {
         Some((key, known)) => {
             let parent = path.rsplit_once('.').map_or("", |(parent, _)| parent);
-            let field = if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") };
+            let field = match (parent, key) {
+                ("", "") => "body".to_owned(),
+                ("", key) => key.to_owned(),
+                (parent, "") => parent.to_owned(),
+                (parent, key) => format!("{parent}.{key}"),
+            };
             let hint = match nearest(key, &known) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("known are {}", known.join(", ")),
             };
-            Fault::invalid(&field, "no such field", hint)
+            let detail = if key.is_empty() { "an empty key" } else { "no such field" };
+            Fault::invalid(&field, detail, hint)
         }
         None if path == "." => Fault::invalid("body", detail, ""),
         None => Fault::invalid(path, detail, ""),
@@ -47,7 +53,9 @@ fn fault(path: &str, error: &serde_json::Error) -> Fault {
 /// serde's sentence about an unknown key, taken apart: the key, and the keys that it knows.
 fn unknown_key(detail: &str) -> Option<(&str, Vec<&str>)> {
     let rest = detail.strip_prefix("unknown field `")?;
-    let (key, rest) = rest.split_once('`')?;
+    // The key may hold anything, a quote too; what follows it is serde's.
+    let ends = ["`, expected ", "`, there are no fields"];
+    let (key, rest) = ends.iter().find_map(|end| rest.rsplit_once(end))?;
     let known = rest.split('`').skip(1).step_by(2).collect();
     Some((key, known))
 }
@@ -136,6 +144,15 @@ mod tests {
     fn a_key_that_is_like_none_lists_the_known_ones() {
         let error = refused(r#"{"zzz":[]}"#);
         assert_eq!(error.errors[0].hint, "known are tasks");
+    }
+
+    #[test]
+    fn a_key_with_a_quote_or_without_a_letter_is_named() {
+        let error = refused(r#"{"`v`":1}"#);
+        assert_eq!(error.errors[0].field, "`v`");
+        assert_eq!(error.errors[0].hint, "known are tasks");
+        let error = refused(r#"{"":1}"#);
+        assert_eq!((&*error.errors[0].field, &*error.errors[0].detail), ("body", "an empty key"));
     }
 
     #[test]

@@ -50,6 +50,11 @@ pub enum Program {
     Worker,
 }
 
+/// The command line: every command with its options, as `config` lays a file under it.
+pub fn command() -> clap::Command {
+    Line::command()
+}
+
 /// Runs the program with the process's arguments.
 pub fn main(program: Program) -> ExitCode {
     let mut words: Vec<OsString> = std::env::args_os().collect();

@@ -19,7 +19,7 @@ const NUMBERS: [&str; 3] = ["page_size", "run", "offset"];
 const SWITCHES: [&str; 2] = ["cancel", "follow"];
 
 /// The query of a request, field by field.
-pub(super) type Pairs = axum::extract::RawQuery;
+pub type Pairs = axum::extract::RawQuery;
 
 /// Reads a body of at most `max` bytes.
 ///
@@ -42,10 +42,7 @@ pub(super) async fn message<T: DeserializeOwned>(body: Body, max: usize) -> Resu
 ///
 /// # Errors
 /// An unknown field with the nearest known one; a value that does not fit.
-pub(super) fn query<T: DeserializeOwned>(
-    pairs: &Pairs,
-    path: &[(&str, Value)],
-) -> Result<T, Fault> {
+pub fn query<T: DeserializeOwned>(pairs: &Pairs, path: &[(&str, Value)]) -> Result<T, Fault> {
     let mut fields = Map::new();
     for (key, value) in parse(pairs.0.as_deref().unwrap_or(""))? {
         if key == "consistency" {
@@ -131,7 +128,7 @@ fn decode(text: &str) -> Option<String> {
 ///
 /// # Errors
 /// A key that is longer than an id may be and has no place in the table.
-pub(super) fn idempotency_id(headers: &HeaderMap) -> Result<Option<String>, Fault> {
+pub fn idempotency_id(headers: &HeaderMap) -> Result<Option<String>, Fault> {
     let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
     let key = key.as_bytes();
     // Two characters a byte and the prefix still fit an id.

@@ -7,7 +7,7 @@
 mod cluster;
 mod edge;
 mod executions;
-mod input;
+pub mod input;
 mod tasks;
 
 use std::sync::Arc;
