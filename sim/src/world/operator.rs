@@ -205,7 +205,10 @@ impl World {
         let quorum = self.config.nodes / 2 + 1;
         let spare = (self.config.nodes - quorum) as u64;
         let core = quorum + self.rng.operator.below(spare + 1) as usize;
-        while nodes.len() > core {
+        // P4.1: who has not met every voter cannot go on without one of them; such a stall is no
+        // finding, so while there is one, all are healed.
+        let formed = self.nodes.iter().all(|node| node.image.is_formed());
+        while formed && nodes.len() > core {
             let out = self.rng.operator.below(nodes.len() as u64) as usize;
             let out = nodes.swap_remove(out);
             self.node_crash(out, false);
