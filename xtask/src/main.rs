@@ -3,6 +3,7 @@
 //! Each stage is one or more commands that anyone can type; xtask prints them, times them, stops
 //! at the first failure and says how to repeat it.
 
+mod fuzz;
 mod stages;
 
 use std::process::ExitCode;
@@ -18,6 +19,8 @@ Commands:
   mutants [NN…]   each seeded bug in sim/mutants against the World: all must be caught
   matrix [CASE…]  real faults against the release binaries, one table at the end; --list shows
                   the cases, --short runs those of `test real`
+  fuzz [TARGET…] [--minutes N]    campaigns, 10 minutes a target; needs a nightly and cargo-fuzz
+  fuzz [TARGET…] --minimise       their inputs, minimised, become the committed corpora
   help            this text
 
 Example: cargo xtask test fmt clippy";
@@ -43,6 +46,7 @@ fn run() -> Result<()> {
         }
         ["matrix", words @ ..] => stages::matrix(words),
         ["mutants", which @ ..] => stages::mutants(which),
+        ["fuzz", words @ ..] => fuzz::run(words),
         [] | ["help" | "-h" | "--help"] => {
             println!("{HELP}");
             Ok(())

@@ -192,7 +192,8 @@ fn cargo_command(words: &[&str]) -> Command {
     command
 }
 
-fn check(mut command: Command) -> Result<()> {
+/// Prints a command, runs it, and fails when it does.
+pub(crate) fn check(mut command: Command) -> Result<()> {
     let line = shown(&command);
     println!("$ {line}");
     let status = command.status().with_context(|| format!("cannot start `{line}`"))?;
