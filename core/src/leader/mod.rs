@@ -30,7 +30,7 @@ use draft::{Draft, Drafts, Origin};
 use firing::Firing;
 use follow::Follow;
 use leases::Leases;
-use projection::Projection;
+use projection::{Heard, Projection};
 use sessions::Sessions;
 use stamp::Stamp;
 use workers::Registry;
@@ -235,22 +235,39 @@ impl Leader {
         self.in_flight.push_back(InFlight { term, index, bytes, at, origins });
     }
 
-    /// The history database is ready.
+    /// The history database is ready. Returns what must be confirmed before it is used.
     pub fn history_ready(
         &mut self,
         epoch: u64,
         through: u64,
         state: &State,
         out: &mut Outbox<Effect>,
-    ) {
-        let Some(projection) = &mut self.projection else { return };
-        self.stored.extend(projection.ready(epoch, through, state, out));
+    ) -> Option<Confirm> {
+        let heard = self.projection.as_mut()?.ready(epoch, through, state, out);
+        self.heard(heard)
     }
 
-    /// A history transaction committed.
-    pub fn history_stored(&mut self, epoch: u64, through: u64) {
-        let Some(projection) = &mut self.projection else { return };
-        self.stored.extend(projection.stored(epoch, through));
+    /// A history transaction committed. Returns what must be confirmed before the next one.
+    pub fn history_stored(
+        &mut self,
+        epoch: u64,
+        through: u64,
+        state: &State,
+        out: &mut Outbox<Effect>,
+    ) -> Option<Confirm> {
+        let heard = self.projection.as_mut()?.stored(epoch, through, state, out);
+        self.heard(heard)
+    }
+
+    fn heard(&mut self, heard: Heard) -> Option<Confirm> {
+        match heard {
+            Heard::Nothing => None,
+            Heard::Stored { epoch, through } => {
+                self.stored.push((epoch, through));
+                None
+            }
+            Heard::Confirm { epoch, through } => Some(Confirm::Cursor { epoch, through }),
+        }
     }
 
     /// The history database failed.

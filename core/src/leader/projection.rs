@@ -18,6 +18,28 @@ const COMPANY: Duration = Duration::from_millis(50);
 /// After a failed transaction the database is opened anew, not sooner than this.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
 
+/// What a database's word leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Nothing further.
+    Nothing,
+    /// The log should be told that history has everything up to `through`.
+    Stored {
+        /// The database's epoch.
+        epoch: u64,
+        /// The last change that it holds.
+        through: u64,
+    },
+    /// A round begun from here on must confirm this leader; then [`Projection::confirmed`] is
+    /// called with the same numbers.
+    Confirm {
+        /// The database's epoch.
+        epoch: u64,
+        /// The last change that it holds.
+        through: u64,
+    },
+}
+
 /// Where the projection of one leadership stands.
 #[derive(Debug)]
 pub struct Projection {
@@ -35,6 +57,9 @@ enum Phase {
     Behind { epoch: u64, through: u64, slot: u64 },
     /// A batch is out that ends at `through`; behind it, tasks are written again from `then` on.
     Storing { through: u64, then: Option<u64> },
+    /// The cursor stands above what this node has applied: a newer leader's word, or another log's.
+    /// Nothing is stored until a ReadIndex round or the end of this leadership tells which.
+    Ahead { epoch: u64, through: u64 },
     /// A transaction failed; open anew at this moment.
     Failed { reopen: Instant },
     /// `--history none`: the leader lets ended tasks go by itself.
@@ -50,35 +75,29 @@ impl Projection {
         Self { cluster, phase: Phase::Opening }
     }
 
-    /// The database is ready and holds changes up to `through`. Returns what the log should be
-    /// told, when it does not know it yet.
+    /// The database is ready and holds changes up to `through`.
     pub fn ready(
         &mut self,
         epoch: u64,
         through: u64,
         state: &State,
         out: &mut Outbox<Effect>,
-    ) -> Option<(u64, u64)> {
+    ) -> Heard {
         if matches!(self.phase, Phase::Storing { .. }) {
-            return None;
+            return Heard::Nothing;
         }
         if epoch == 0 {
             self.phase = Phase::Nowhere;
-            return None;
+            return Heard::Nothing;
         }
         // P9.2: replicated state remembers which database it writes.
         let known = state.history_epoch();
         if known != 0 && known != epoch {
             self.refused(&alloc::format!("its epoch is {epoch}, the log's is {known}"), out);
-            return None;
+            return Heard::Nothing;
         }
-        // P9.3: a leader has applied all that earlier leaders did, so a cursor beyond our changes
-        // does not belong to this log.
         if through > state.changes() {
-            let holds =
-                alloc::format!("it holds change {through}, the log ends at {}", state.changes());
-            self.refused(&holds, out);
-            return None;
+            return self.wait_for(epoch, through, state, out);
         }
         if through < state.stored() {
             out.push(Effect::Note(Note::Warning {
@@ -90,30 +109,70 @@ impl Projection {
                 ),
             }));
             self.phase = Phase::Behind { epoch, through, slot: 0 };
-            return None;
+            return Heard::Nothing;
         }
         self.phase = Phase::Idle { epoch, through, lonely_since: None };
-        (through > state.stored()).then_some((epoch, through))
+        if through > state.stored() { Heard::Stored { epoch, through } } else { Heard::Nothing }
     }
 
-    /// A transaction committed. Returns what the log should be told.
-    pub fn stored(&mut self, epoch: u64, through: u64) -> Option<(u64, u64)> {
-        match self.phase {
-            Phase::Storing { through: expected, then: Some(slot) } if expected == through => {
+    /// P9.3: a cursor above our changes. A leader has applied all that was ever committed when it
+    /// was elected, so either a newer one is writing and this one has not heard of it, or the rows
+    /// are another log's. Only a round begun from here on tells which.
+    fn wait_for(
+        &mut self,
+        epoch: u64,
+        through: u64,
+        state: &State,
+        out: &mut Outbox<Effect>,
+    ) -> Heard {
+        let text = alloc::format!(
+            "history holds change {through}, this node has applied changes up to {}: a newer \
+             leader may be writing; nothing is stored until the other nodes have answered",
+            state.changes()
+        );
+        out.push(Effect::Note(Note::Warning { text }));
+        self.phase = Phase::Ahead { epoch, through };
+        Heard::Confirm { epoch, through }
+    }
+
+    /// A round has confirmed that this node led after it had heard of a cursor above its changes:
+    /// no newer leader wrote there. That our own changes have those numbers by now would prove
+    /// nothing: they are others than the rows' (decision 6).
+    pub fn confirmed(&mut self, epoch: u64, through: u64, out: &mut Outbox<Effect>) {
+        if self.phase == (Phase::Ahead { epoch, through }) {
+            let why = alloc::format!("it held change {through} before this log had one");
+            self.refused(&why, out);
+        }
+    }
+
+    /// A transaction committed, or an earlier one had.
+    pub fn stored(
+        &mut self,
+        epoch: u64,
+        through: u64,
+        state: &State,
+        out: &mut Outbox<Effect>,
+    ) -> Heard {
+        let Phase::Storing { through: expected, then } = self.phase else {
+            return Heard::Nothing;
+        };
+        if through < expected {
+            return Heard::Nothing;
+        }
+        if through > expected {
+            // The cursor stands where another leader left it: as after an open.
+            self.phase = Phase::Opening;
+            return self.ready(epoch, through, state, out);
+        }
+        match then {
+            Some(slot) => {
                 self.phase = Phase::Behind { epoch, through, slot };
-                None
+                Heard::Nothing
             }
-            Phase::Storing { through: expected, then: None } if expected == through => {
+            None => {
                 self.phase = Phase::Idle { epoch, through, lonely_since: None };
-                Some((epoch, through))
+                Heard::Stored { epoch, through }
             }
-            Phase::Storing { .. }
-            | Phase::Behind { .. }
-            | Phase::Opening
-            | Phase::Idle { .. }
-            | Phase::Failed { .. }
-            | Phase::Nowhere
-            | Phase::Foreign => None,
         }
     }
 
@@ -130,20 +189,28 @@ impl Projection {
             "history belongs to another cluster, or is a newer copy than the log: {why}; nothing \
              is stored until another database is given"
         );
-        out.push(Effect::Note(Note::Warning { text }));
+        out.push(Effect::Note(Note::HistoryRefused { text }));
     }
 
     /// The database cannot be reached, or refused.
     pub fn failed(&mut self, now: Instant) {
-        if matches!(self.phase, Phase::Storing { .. } | Phase::Idle { .. } | Phase::Behind { .. }) {
-            self.phase = Phase::Failed { reopen: now + REOPEN_AFTER };
+        match self.phase {
+            Phase::Storing { .. }
+            | Phase::Idle { .. }
+            | Phase::Behind { .. }
+            | Phase::Ahead { .. } => self.phase = Phase::Failed { reopen: now + REOPEN_AFTER },
+            Phase::Opening | Phase::Failed { .. } | Phase::Nowhere | Phase::Foreign => {}
         }
     }
 
     /// Offers the next batch when it is time.
     pub fn offer(&mut self, now: Instant, state: &State, out: &mut Outbox<Effect>) {
         match &mut self.phase {
-            Phase::Opening | Phase::Storing { .. } | Phase::Nowhere | Phase::Foreign => {}
+            Phase::Opening
+            | Phase::Storing { .. }
+            | Phase::Ahead { .. }
+            | Phase::Nowhere
+            | Phase::Foreign => {}
             Phase::Failed { reopen } => {
                 if *reopen <= now {
                     *self = Self::open(self.cluster, out);
@@ -192,6 +259,7 @@ impl Projection {
             Phase::Failed { reopen } => Some(reopen),
             Phase::Idle { lonely_since: None, .. }
             | Phase::Behind { .. }
+            | Phase::Ahead { .. }
             | Phase::Opening
             | Phase::Storing { .. }
             | Phase::Nowhere

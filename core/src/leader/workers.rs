@@ -18,7 +18,7 @@ use crate::worker::{LeaderFrame, Report, WorkerFrame};
 /// any reconnection, short enough that restarts of workers do not fill the registry.
 const RETIRE_AFTER: Duration = Duration::from_secs(300);
 
-/// What a worker asked that only a confirmed leader may answer (P7.3).
+/// What only a confirmed leader may answer a worker (P7.3), or judge about history (P9.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Confirm {
     /// A new session.
@@ -31,6 +31,13 @@ pub enum Confirm {
         seq: u64,
         /// What the worker holds.
         tokens: Vec<Token>,
+    },
+    /// History's cursor stands above the node's changes.
+    Cursor {
+        /// The database's epoch.
+        epoch: u64,
+        /// The last change that it holds.
+        through: u64,
     },
 }
 
@@ -151,7 +158,13 @@ impl Leader {
 
     /// A ReadIndex round begun after the question has ended, and its index is applied: this node
     /// led when the worker asked, and knows everything that was committed then (P7.3).
-    pub fn confirmed(&mut self, now: Now, confirm: Confirm, state: &State) {
+    pub fn confirmed(
+        &mut self,
+        now: Now,
+        confirm: Confirm,
+        state: &State,
+        out: &mut Outbox<Effect>,
+    ) {
         match confirm {
             Confirm::Hello(id) => {
                 if let Some(session) = self.sessions.session_mut(id) {
@@ -161,6 +174,11 @@ impl Leader {
             }
             Confirm::Heartbeat { session, seq, tokens } => {
                 self.renew(now.mono, session, seq, &tokens, state);
+            }
+            Confirm::Cursor { epoch, through } => {
+                if let Some(projection) = &mut self.projection {
+                    projection.confirmed(epoch, through, out);
+                }
             }
         }
     }

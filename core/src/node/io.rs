@@ -228,6 +228,12 @@ pub enum Note {
         /// Where that was seen: a marked index, or that of a snapshot.
         index: u64,
     },
+    /// The history database is not this log's: nothing is stored until an operator has given
+    /// another one (P9.2, P9.3).
+    HistoryRefused {
+        /// One line with the remedy.
+        text: String,
+    },
     /// Odd, but we go on.
     Warning {
         /// One line.

@@ -35,8 +35,8 @@ use waits::Waits;
 
 use crate::consensus::{Consensus, Envelope, RoleChange, Turn};
 use crate::id::{NodeId, SessionId, Ticket};
-use crate::leader::Leader;
 use crate::leader::admission::{Asked, Change};
+use crate::leader::{Confirm, Leader};
 use crate::machine::{Deadline, Machine, Outbox, When};
 use crate::state::{Changes, State};
 use crate::time::{Instant, Now};
@@ -122,14 +122,16 @@ impl Machine for Node {
                 }
             }
             Input::HistoryReady { epoch, through } => {
-                if let Some(leader) = &mut self.leader {
-                    leader.history_ready(epoch, through, &self.state, out);
-                }
+                let leader = self.leader.as_mut();
+                let confirm =
+                    leader.and_then(|it| it.history_ready(epoch, through, &self.state, out));
+                self.confirm(now, confirm);
             }
             Input::HistoryStored { epoch, through } => {
-                if let Some(leader) = &mut self.leader {
-                    leader.history_stored(epoch, through);
-                }
+                let leader = self.leader.as_mut();
+                let confirm =
+                    leader.and_then(|it| it.history_stored(epoch, through, &self.state, out));
+                self.confirm(now, confirm);
             }
             Input::HistoryFailed => {
                 if let Some(leader) = &mut self.leader {
@@ -278,15 +280,21 @@ impl Node {
     fn hear(&mut self, now: Now, session: SessionId, frame: WorkerFrame, out: &mut Outbox<Effect>) {
         match &mut self.leader {
             Some(leader) if !self.stopping => {
-                if let Some(confirm) = leader.hear(now, session, frame, &self.state, out) {
-                    self.reads.ask(now.mono, Question::Confirm(confirm));
-                }
+                let confirm = leader.hear(now, session, frame, &self.state, out);
+                self.confirm(now, confirm);
             }
             // P3.6: a follower says where the leader is, and that is all.
             Some(_) | None => {
                 out.push(Effect::ToWorker { session, frame: self.not_leader_frame() });
                 out.push(Effect::CloseSession { session });
             }
+        }
+    }
+
+    /// Lets a ReadIndex round begun from here on confirm this leader.
+    fn confirm(&mut self, now: Now, confirm: Option<Confirm>) {
+        if let Some(confirm) = confirm {
+            self.reads.ask(now.mono, Question::Confirm(confirm));
         }
     }
 

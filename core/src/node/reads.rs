@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) enum Question {
     /// A caller's.
     Ask(Ticket, Request),
-    /// A worker's.
+    /// A worker's, or the history database's word.
     Confirm(Confirm),
     /// A change of a task that the leader does not know.
     Unknown(Asked),

@@ -258,7 +258,7 @@ impl Node {
             Question::Ask(ticket, request) => self.answer(now, ticket, request, out),
             Question::Confirm(confirm) => {
                 if let Some(leader) = &mut self.leader {
-                    leader.confirmed(now, confirm, &self.state);
+                    leader.confirmed(now, confirm, &self.state, out);
                 }
             }
             Question::Unknown(asked) => match &mut self.leader {

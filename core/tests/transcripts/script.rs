@@ -127,6 +127,7 @@ impl Script {
             "restore" => {
                 self.world().restore_history(words.number("through").expect("a number"));
             }
+            "open" => self.world().open_history(node(1)),
             "history" if words.plain(1) == "none" => self.world().no_history(),
             "history" => self.world().set_history(words.plain(1) == "up"),
             "wall" => {
@@ -438,6 +439,7 @@ impl Script {
                 format!("node {node} hands on to node {to}: {}", why.reason())
             }
             Note::Diverged { index } => format!("node {node} has diverged by index {index}"),
+            Note::HistoryRefused { text } => format!("node {node} stores nothing: {text}"),
             Note::Warning { text } => format!("node {node} warns: {text}"),
             Note::Following { .. } | Note::Formed { .. } | Note::Applied { .. } => return,
         };

@@ -192,10 +192,17 @@ impl World {
         self.outbox_bytes_max = bytes;
     }
 
-    /// The database is replaced by an older copy of itself.
+    /// The database is replaced by another copy of itself.
     pub(crate) fn restore_history(&mut self, through: u64) {
         self.history = through;
         self.feed_leader(Input::HistoryFailed);
+        self.settle();
+    }
+
+    /// A node opens the database by itself, whoever leads.
+    pub(crate) fn open_history(&mut self, id: NodeId) {
+        let through = self.history;
+        self.feed(id, Input::HistoryReady { epoch: self.epoch, through });
         self.settle();
     }
 

@@ -101,6 +101,7 @@ impl NodeStatus {
                 let why = why.reason();
                 tracing::warn!(node, to = to.0, why, "this node hands leadership on");
             }
+            Note::HistoryRefused { text } => tracing::error!(node, "{text}"),
             Note::Warning { text } => tracing::warn!(node, "{text}"),
         }
     }

@@ -251,6 +251,9 @@ impl Books {
             Note::Violation { what } => {
                 return Err(Violation::new("S6", format!("node {} says: {what}", place + 1)));
             }
+            Note::HistoryRefused { text } => {
+                return Err(Violation::new("S18", format!("node {}: {text}", place + 1)));
+            }
             Note::Fenced { .. } => self.seen.hit(seen::STALE_REPORT),
             Note::Formed { .. } | Note::SnapshotTaken { .. } | Note::Warning { .. } => {}
         }

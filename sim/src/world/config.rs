@@ -223,6 +223,11 @@ pub struct HistoryFaults {
     pub fail_permille: u64,
     /// The usual transaction, in microseconds.
     pub commit_micros: u64,
+    /// Transactions and opens that take up to four seconds, in a thousand: long enough that their
+    /// sender may have been deposed meanwhile.
+    pub slow_permille: u64,
+    /// A partition is soon followed by broken connections to the database.
+    pub resets: bool,
 }
 
 /// What clients do.
@@ -326,6 +331,12 @@ impl Config {
                 self.history.outage_max = 20_000_000;
                 self.history.ack_lost_permille = rng.below(300);
                 self.history.fail_permille = rng.below(300);
+                // Two leaders in turn, and in fact at once, write the same database.
+                self.history.slow_permille = rng.below(200);
+                self.history.resets = true;
+                self.nodes = [3, 3, 5][rng.below(3) as usize];
+                self.net.partition_every = log_uniform(rng, 2_000_000, 20_000_000);
+                self.net.partition_max = 6_000_000;
             }
             Profile::Cron => {
                 self.load.weights[2] = 60;
@@ -426,6 +437,8 @@ fn history(rng: &mut Rng) -> HistoryFaults {
         ack_lost_permille: maybe(rng, 1, 200),
         fail_permille: maybe(rng, 1, 200),
         commit_micros: log_uniform(rng, 500, 100_000),
+        slow_permille: 0,
+        resets: false,
     }
 }
 

@@ -6,7 +6,7 @@ use dtask_core::node::Input;
 use dtask_core::state::history::HistoryBatch;
 
 use super::World;
-use super::config::around;
+use super::config::{around, log_uniform};
 use super::event::{Event, Life};
 use super::history::Aborted;
 use super::trace::Probe;
@@ -25,8 +25,9 @@ impl World {
         let host = &self.nodes[who];
         let Some(cluster) = host.history.wanted else { return };
         let life = Life { who, life: host.life };
-        let at = self.at + wait + around(&mut self.rng.history, 2_000);
-        self.agenda.push(at, Event::HistoryOpen(life, host.history.generation, cluster));
+        let generation = host.history.generation;
+        let at = self.at + wait + around(&mut self.rng.history, 2_000) + self.history_slow();
+        self.agenda.push(at, Event::HistoryOpen(life, generation, cluster));
     }
 
     /// A try to open the database ends.
@@ -45,6 +46,7 @@ impl World {
             Ok(cursor) => {
                 self.note(who as u32 + 1, "database is open", [cursor.through, 0, 0]);
                 let (epoch, through) = (cursor.epoch, cursor.through);
+                self.probe_cursor(who, through);
                 self.node_feed(who, Input::HistoryReady { epoch, through });
             }
             Err(_) => self.fail("S18", format!("node {} opens a foreign database", who + 1)),
@@ -58,8 +60,30 @@ impl World {
             return;
         }
         let life = Life { who, life: host.life };
-        let at = self.at + 1 + around(&mut self.rng.history, self.config.history.commit_micros);
-        self.agenda.push(at, Event::HistoryStore(life, host.history.generation, batch));
+        let generation = host.history.generation;
+        let commit = around(&mut self.rng.history, self.config.history.commit_micros);
+        let at = self.at + 1 + commit + self.history_slow();
+        self.agenda.push(at, Event::HistoryStore(life, generation, batch));
+    }
+
+    /// Now and then the database, or the way to it, is slow.
+    fn history_slow(&mut self) -> u64 {
+        let permille = self.config.history.slow_permille;
+        let slow = permille > 0 && self.rng.history.chance(permille, 1_000);
+        if slow { log_uniform(&mut self.rng.history, 50_000, 4_000_000) } else { 0 }
+    }
+
+    /// Every connection breaks. What was sent may still be stored; nobody is told.
+    pub(super) fn history_reset(&mut self) {
+        self.note(0, "database connections break", [0, 0, 0]);
+        for who in 0..self.config.nodes {
+            if self.nodes[who].history.wanted.is_none() {
+                continue;
+            }
+            self.nodes[who].history.generation += 1;
+            self.node_feed(who, Input::HistoryFailed);
+            self.history_reopen(who, RETRY_MICROS);
+        }
     }
 
     /// A transaction reaches the database: also one whose sender has died or was deposed.
@@ -90,7 +114,10 @@ impl World {
             }
             Err(Aborted::Cursor) => {
                 self.probes.hit(Probe::CursorConflict);
-                Err(())
+                // A writer that finds its batch stored, by itself or by another leader, says where
+                // the cursor stands.
+                let found = self.history.through();
+                if found >= batch.through { Ok((batch.epoch, found)) } else { Err(()) }
             }
             Err(Aborted::Foreign) => Err(()),
         };
@@ -109,12 +136,22 @@ impl World {
         }
         match result {
             Ok((epoch, through)) => {
+                self.probe_cursor(who, through);
                 self.node_feed(who, Input::HistoryStored { epoch, through });
             }
             Err(()) => {
                 self.node_feed(who, Input::HistoryFailed);
                 self.history_reopen(who, RETRY_MICROS);
             }
+        }
+    }
+
+    /// P9.3: a node that leads by its own word hears of changes that it has not applied.
+    fn probe_cursor(&mut self, who: usize, through: u64) {
+        let Some(driver) = &self.nodes[who].driver else { return };
+        let node = driver.machine();
+        if node.is_leading() && node.state().changes() < through {
+            self.probes.hit(Probe::CursorAhead);
         }
     }
 }

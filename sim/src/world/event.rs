@@ -109,6 +109,8 @@ pub enum Fault {
     WorkerDrain,
     /// Takes the database away.
     HistoryOutage,
+    /// Breaks every connection to the database.
+    HistoryReset,
     /// Ends the safety phase.
     Heal,
     /// Puts one node out of order for good, some time after the healing.

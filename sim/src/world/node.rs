@@ -480,6 +480,11 @@ impl World {
                 }
                 ("hands leadership on", to.0)
             }
+            // S18: the World has one database and one log, so they belong together.
+            Note::HistoryRefused { text } => {
+                self.fail("S18", format!("node {}: {text}", who + 1));
+                return;
+            }
             Note::Warning { .. } => ("warns", 0),
         };
         self.note(who as u32 + 1, kind, [number, 0, 0]);

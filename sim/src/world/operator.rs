@@ -39,7 +39,11 @@ impl World {
             Fault::WorkerPause => config.worker.pause_every,
             Fault::WorkerDrain => config.worker.drain_every,
             Fault::HistoryOutage => config.history.outage_every,
-            Fault::Restart(_) | Fault::WorkerStart(_) | Fault::Odd | Fault::Heal => 0,
+            Fault::HistoryReset
+            | Fault::Restart(_)
+            | Fault::WorkerStart(_)
+            | Fault::Odd
+            | Fault::Heal => 0,
         };
         if every > 0 {
             let at = self.at + 1 + around(&mut self.rng.operator, every);
@@ -55,6 +59,7 @@ impl World {
             Fault::WorkerStart(who) => return self.worker_start(who),
             Fault::Odd => return self.odd_strikes(),
             _ if self.healed => return,
+            Fault::HistoryReset => return self.history_reset(),
             _ => self.again_later(fault),
         }
         let nodes = self.config.nodes as u64;
@@ -153,6 +158,12 @@ impl World {
             }
         }
         self.note(0, "partition", [long, u64::from(one_way), 0]);
+        // The broken switch carried the database too: whoever led opens it anew, perhaps beside its
+        // successor and before it knows of it.
+        if self.config.history.resets {
+            let at = self.at + 1 + self.rng.operator.below(1_000_000);
+            self.agenda.push(at, Event::Fault(Fault::HistoryReset));
+        }
     }
 
     fn pause(&mut self, node: usize) {
@@ -221,6 +232,7 @@ impl World {
         self.history.down_until = 0;
         self.config.history.ack_lost_permille = 0;
         self.config.history.fail_permille = 0;
+        self.config.history.slow_permille = 0;
         self.config.piece_bytes = self.config.piece_bytes.max(16_384);
         self.config.disk.slow_per_10k = 0;
         self.config.disk.fail_per_10k = 0;

@@ -178,6 +178,8 @@ probes! {
     CommitAckLost = "COMMIT acknowledgement lost",
     /// A history transaction met a cursor that had moved.
     CursorConflict = "history cursor conflict",
+    /// A leader that did not know that it was deposed heard of changes it had not applied.
+    CursorAhead = "history ahead of a deposed leader",
     /// History was away.
     HistoryDown = "history down",
     /// A clock stepped on the leader.
