@@ -103,5 +103,9 @@ pub const LEASE_HEARTBEAT: Duration = Duration::from_secs(3);
 pub const FENCE_TERM: Duration = Duration::from_secs(9);
 /// Since the sending of the last answered heartbeat: handlers are killed (P7.4).
 pub const FENCE_KILL: Duration = Duration::from_secs(12);
+/// Since the sending of the last answered heartbeat: what still runs of a worker that does not
+/// move is killed from outside (P7.4). A second above [`FENCE_KILL`], so that a worker that moves
+/// is always first; and below the lease by more than twice 5 % of clock rate.
+pub const FENCE_GUARD: Duration = Duration::from_secs(13);
 /// Between asking a stopped handler to end and killing it (P7.6).
 pub const STOP_GRACE: Duration = Duration::from_secs(5);

@@ -124,7 +124,7 @@ fn real() -> Result<()> {
     packages()?;
     let mut words =
         vec!["test", "--workspace", "--features", "dtask-tests/real,dtask-runtime/real"];
-    for test in ["history", "tour", "wrong_input", "clients", "postgres", "kill"] {
+    for test in ["history", "tour", "wrong_input", "clients", "postgres", "watchdog", "kill"] {
         words.extend(["--test", test]);
     }
     words.extend(["--", "--nocapture", "--test-threads", "1"]);

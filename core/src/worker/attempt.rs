@@ -21,15 +21,22 @@ pub(super) struct Fence {
     pub(super) term: Duration,
     /// Killed.
     pub(super) kill: Duration,
+    /// Killed by the watchdog, when the worker itself does not move.
+    pub(super) guard: Duration,
 }
 
 impl Fence {
-    /// For leases of this length: three and four fifths of it, never more than the limits say.
+    /// Before any leader has said how long its leases last.
+    pub(super) const LIMITS: Self =
+        Self { term: limits::FENCE_TERM, kill: limits::FENCE_KILL, guard: limits::FENCE_GUARD };
+
+    /// For leases of this length: 9, 12 and 13 fifteenths of it, never more than the limits say.
     pub(super) fn of_ttl(ttl_ms: u64) -> Self {
         let ttl = Duration::from_millis(ttl_ms).min(limits::LEASE_TTL);
         Self {
             term: (ttl * 3 / 5).min(limits::FENCE_TERM),
             kill: (ttl * 4 / 5).min(limits::FENCE_KILL),
+            guard: (ttl * 13 / 15).min(limits::FENCE_GUARD),
         }
     }
 }
@@ -99,6 +106,12 @@ impl Running {
             stop: None,
             killed: false,
         }
+    }
+
+    /// When the watchdog must have killed the handler. `None` once the worker has done so itself: a
+    /// process that even SIGKILL does not end may not cost all others their lives.
+    pub(super) fn guarded_until(&self, fence: Fence) -> Option<Instant> {
+        (!self.killed).then(|| self.lease_from + fence.guard)
     }
 
     /// When time alone asks for something next.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::frame::{Assignment, LeaderFrame, WorkerFrame};
 use crate::id::{SessionId, Token};
+use crate::time::Instant;
 
 /// Names one try to connect, so that what an older connection still says is not taken for the
 /// newer one's word. Rises within a worker's life.
@@ -123,6 +124,12 @@ pub enum Effect {
         session: Option<SessionId>,
         /// What to say.
         frame: WorkerFrame,
+    },
+    /// Whatever happens to the worker, no handler may outlive this moment of its monotonic clock,
+    /// unless another such effect moves it (P7.4). Comes before the `StartHandler` that it covers.
+    Guard {
+        /// The moment.
+        until: Instant,
     },
     /// Run the handler; answered by `Ended`, once.
     StartHandler(Box<Assignment>),

@@ -307,6 +307,7 @@ impl Machine for Worker {
             Input::Wake => self.tick(now, out),
             Input::Flush => {
                 self.tick(now, out);
+                self.attempts.guard(out);
                 self.flush_frames(now, out);
                 self.finish(now.mono, out);
             }

@@ -48,6 +48,8 @@ struct Life {
     started: BTreeSet<u64>,
     /// Reported and not acknowledged, by the worker's own word.
     seq: u64,
+    /// The watchdog was told of a deadline.
+    guarded: bool,
     done: bool,
 }
 
@@ -69,6 +71,7 @@ impl Life {
             running: BTreeMap::new(),
             started: BTreeSet::new(),
             seq: 0,
+            guarded: false,
             done: false,
         }
     }
@@ -104,8 +107,14 @@ impl Life {
                 assert_eq!(session.is_none(), matches!(frame, WorkerFrame::Hello(_)));
                 self.sent(&frame);
             }
+            Effect::Guard { until } => {
+                let now = clock(self.micros).mono;
+                assert!(until <= now + limits::FENCE_GUARD, "P7.4: longer than any lease");
+                self.guarded = true;
+            }
             Effect::StartHandler(assignment) => {
                 let token = assignment.token.0;
+                assert!(self.guarded, "P7.4: {token} starts unguarded");
                 assert!(self.started.insert(token), "P7.5: {token} starts twice");
                 self.running.insert(token, false);
             }

@@ -63,6 +63,7 @@ impl DevArgs {
             http: address("http", self.http),
             fresh: self.fresh,
             insecure: self.insecure,
+            watchdog: Some(crate::work::OWN_PROGRAM.into()),
             program: std::env::args().next().unwrap_or_else(|| "dtask".to_owned()),
         };
         until_signalled(|shutdown| dev::run(config, shutdown))

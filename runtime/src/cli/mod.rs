@@ -57,6 +57,9 @@ pub fn command() -> clap::Command {
 
 /// Runs the program with the process's arguments.
 pub fn main(program: Program) -> ExitCode {
+    if let Some(code) = crate::work::watchdog::intercept() {
+        return code;
+    }
     let mut words: Vec<OsString> = std::env::args_os().collect();
     let verb = match program {
         Program::Dtask => None,

@@ -96,6 +96,9 @@ impl WorkArgs {
         }
         let drain = parse_duration_ms("drain_timeout", &self.drain_timeout)?;
         let mut handlers = Handlers::new().pass_env(self.pass_env.iter().cloned());
+        if self.allow_exec || !self.handler.is_empty() {
+            handlers = handlers.watchdog(work::OWN_PROGRAM)?;
+        }
         for handler in &self.handler {
             handlers = handlers.command(handler).map_err(handler_failure)?;
         }

@@ -6,7 +6,7 @@ use dtask_core::worker::{Assignment, Ending};
 use serde::Deserialize;
 
 use super::handlers::{Begun, Events, Runner};
-use super::process::{Launch, Stdout, base_env, task_env};
+use super::process::{Launch, Processes, Stdout, task_env};
 
 /// The payload of an `exec` task.
 #[derive(Debug, Deserialize)]
@@ -24,12 +24,12 @@ struct Payload {
 /// Runs what the payload names.
 #[derive(Debug)]
 pub(super) struct ExecRunner {
-    env: BTreeMap<String, std::ffi::OsString>,
+    processes: Processes,
 }
 
 impl ExecRunner {
-    pub(super) fn new(pass_env: &[String]) -> Self {
-        Self { env: base_env(pass_env) }
+    pub(super) const fn new(processes: Processes) -> Self {
+        Self { processes }
     }
 }
 
@@ -42,7 +42,7 @@ impl Runner for ExecRunner {
                 return Begun::Ended(Ending::failure(text, false));
             }
         };
-        let mut env = self.env.clone();
+        let mut env = self.processes.env.clone();
         env.extend(payload.env.into_iter().map(|(name, value)| (name, value.into())));
         env.extend(task_env(&assignment));
         let launch = Launch {
@@ -51,6 +51,7 @@ impl Runner for ExecRunner {
             cwd: payload.cwd,
             stdin: payload.stdin.unwrap_or_default().into(),
             stdout: Stdout::Logged,
+            watchdog: self.processes.watchdog.clone(),
         };
         Begun::Running(Box::new(launch.spawn(events)))
     }

@@ -6,12 +6,15 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
+use std::sync::Arc;
 
 use dtask_core::worker::Signal;
 use rustix::process::{self, Pid, PidfdFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
+
+use super::watchdog::Watchdog;
 
 /// A running process group. Dropped, all of it is killed.
 #[derive(Debug)]
@@ -21,22 +24,34 @@ pub(super) struct Group {
     exit: AsyncFd<OwnedFd>,
     /// The first process is reaped: the number is not ours any more.
     over: bool,
+    /// Knows the group too.
+    watchdog: Option<Arc<Watchdog>>,
 }
 
 impl Group {
-    /// Starts a command as the first process of a new group.
-    pub(super) fn spawn(command: &mut Command) -> io::Result<Self> {
+    /// Starts a command as the first process of a new group. With a watchdog it is one that names
+    /// itself to it ([`Watchdog::launcher`]).
+    pub(super) fn spawn(
+        command: &mut Command,
+        watchdog: Option<Arc<Watchdog>>,
+    ) -> io::Result<Self> {
         let child = command.process_group(0).kill_on_drop(true).spawn()?;
         let pid = child
             .id()
             .and_then(|id| Pid::from_raw(id.cast_signed()))
             .ok_or_else(|| io::Error::other("the process has no number"))?;
+        if let Some(watchdog) = &watchdog {
+            watchdog.started(pid);
+        }
         let watched = process::pidfd_open(pid, PidfdFlags::empty()).map_err(Into::into);
         match watched.and_then(watch) {
-            Ok(exit) => Ok(Self { child, pid, exit, over: false }),
+            Ok(exit) => Ok(Self { child, pid, exit, over: false, watchdog }),
             Err(error) => {
                 // Not yet reaped, so the number is still its.
                 let _ = process::kill_process_group(pid, process::Signal::KILL);
+                if let Some(watchdog) = &watchdog {
+                    watchdog.forget(pid);
+                }
                 Err(error)
             }
         }
@@ -67,15 +82,29 @@ impl Group {
 
     /// After [`Group::exited`]: kills what is left of the group and reaps the first process.
     pub(super) async fn reap(&mut self) -> io::Result<ExitStatus> {
-        self.signal(Signal::Kill);
+        self.end();
         self.over = true;
         self.child.wait().await
+    }
+
+    /// After [`Group::reap`]: why the command was never executed, if it was not.
+    pub(super) fn failure(&self) -> Option<io::Error> {
+        self.watchdog.as_ref()?.failure(self.pid)
+    }
+
+    fn end(&self) {
+        self.signal(Signal::Kill);
+        if let Some(watchdog) = &self.watchdog
+            && !self.over
+        {
+            watchdog.forget(self.pid);
+        }
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        self.signal(Signal::Kill);
+        self.end();
     }
 }
 

@@ -6,10 +6,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dtask_core::id::Token;
+use dtask_core::time::Instant;
 use dtask_core::worker::{Assignment, Ending, Input, Signal};
 use tokio::sync::mpsc;
 
 use super::function::{FunctionRunner, TaskError, TaskHandle};
+
+/// This process's binary, also after the file was replaced by a newer one.
+#[cfg(not(madsim))]
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// Runs attempts of one type.
 pub trait Runner: Send + Sync + 'static {
@@ -65,6 +70,9 @@ pub struct Handlers {
     /// Variables of the worker's own environment that processes get besides the usual ones.
     #[cfg(not(madsim))]
     pass_env: Vec<String>,
+    /// Kills processes when the worker cannot.
+    #[cfg(not(madsim))]
+    watchdog: Option<Arc<super::watchdog::Watchdog>>,
 }
 
 impl Handlers {
@@ -126,6 +134,18 @@ impl Handlers {
         self
     }
 
+    /// Starts a watchdog for processes of handlers registered after it: they do not outlive their
+    /// lease, whatever happens to this process (frozen, killed). `program` is a binary that calls
+    /// [`super::watchdog::intercept`] first, usually [`OWN_PROGRAM`] itself.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    #[cfg(not(madsim))]
+    pub fn watchdog(mut self, program: impl AsRef<std::path::Path>) -> std::io::Result<Self> {
+        self.watchdog = Some(Arc::new(super::watchdog::Watchdog::start(program.as_ref())?));
+        Ok(self)
+    }
+
     /// Registers a command for a type, written `TYPE=COMMAND`: run by `sh -c`, payload on stdin,
     /// result on stdout, log on stderr.
     ///
@@ -138,7 +158,7 @@ impl Handlers {
             .map(|(kind, command)| (kind.trim(), command.trim()))
             .filter(|(kind, command)| !kind.is_empty() && !command.is_empty())
             .ok_or_else(|| HandlerError::Malformed(spec.to_owned()))?;
-        let runner = super::process::CommandRunner::new(command, &self.pass_env);
+        let runner = super::process::CommandRunner::new(command, self.processes());
         self.runner(kind, runner)
     }
 
@@ -149,9 +169,29 @@ impl Handlers {
     /// When `exec` is registered.
     #[cfg(not(madsim))]
     pub fn exec(self) -> Result<Self, HandlerError> {
-        let runner = super::exec::ExecRunner::new(&self.pass_env);
+        let runner = super::exec::ExecRunner::new(self.processes());
         self.runner("exec", runner)
     }
+
+    #[cfg(not(madsim))]
+    fn processes(&self) -> super::process::Processes {
+        super::process::Processes {
+            env: super::process::base_env(&self.pass_env),
+            watchdog: self.watchdog.clone(),
+        }
+    }
+
+    /// No process may outlive this moment without another word.
+    #[cfg(not(madsim))]
+    pub(super) fn guard(&self, until: Instant) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.guard(until);
+        }
+    }
+
+    /// Handlers end with the simulated process.
+    #[cfg(madsim)]
+    pub(super) const fn guard(&self, _: Instant) {}
 
     /// The registered types.
     pub fn kinds(&self) -> Vec<Box<str>> {

@@ -144,6 +144,7 @@ impl Host {
                     self.driver.feed(now, Input::Disconnected { connection });
                 }
             }
+            Effect::Guard { until } => self.handlers.guard(until),
             Effect::StartHandler(assignment) => {
                 let token = assignment.token;
                 let events = Events::new(token, self.inbox.clone());

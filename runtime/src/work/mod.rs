@@ -18,12 +18,16 @@ mod group;
 mod process;
 #[cfg(all(test, not(madsim)))]
 mod tests;
+#[cfg(not(madsim))]
+pub mod watchdog;
 
 use std::time::Duration;
 
 use dtask_core::id::InstanceId;
 
 pub use function::{TaskError, TaskHandle};
+#[cfg(not(madsim))]
+pub use handlers::OWN_PROGRAM;
 pub use handlers::{Begun, Control, Events, HandlerError, Handlers, Log, Runner};
 
 /// What a worker process is told.

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use tokio::sync::mpsc;
 
 use super::group::Group;
 use super::handlers::{Begun, Control, Events, Log, Runner};
+use super::watchdog::Watchdog;
 use crate::serve::clock::{Clock as _, SystemClock};
 
 /// Variables of the worker's own environment that every process gets.
@@ -31,18 +33,27 @@ const PIPE_GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct CommandRunner {
     command: String,
-    env: BTreeMap<String, OsString>,
+    processes: Processes,
+}
+
+/// What all processes of a worker share.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Processes {
+    /// Variables of the worker's own environment that they get, read once.
+    pub(super) env: BTreeMap<String, OsString>,
+    /// Kills them when the worker cannot.
+    pub(super) watchdog: Option<Arc<Watchdog>>,
 }
 
 impl CommandRunner {
-    pub(super) fn new(command: &str, pass_env: &[String]) -> Self {
-        Self { command: command.to_owned(), env: base_env(pass_env) }
+    pub(super) fn new(command: &str, processes: Processes) -> Self {
+        Self { command: command.to_owned(), processes }
     }
 }
 
 impl Runner for CommandRunner {
     fn begin(&self, assignment: Box<Assignment>, events: Events) -> Begun {
-        let mut env = self.env.clone();
+        let mut env = self.processes.env.clone();
         env.extend(task_env(&assignment));
         let launch = Launch {
             argv: vec!["sh".into(), "-c".into(), self.command.clone()],
@@ -50,6 +61,7 @@ impl Runner for CommandRunner {
             cwd: None,
             stdin: assignment.payload,
             stdout: Stdout::Result,
+            watchdog: self.processes.watchdog.clone(),
         };
         Begun::Running(Box::new(launch.spawn(events)))
     }
@@ -65,6 +77,7 @@ pub(super) struct Launch {
     pub(super) cwd: Option<String>,
     pub(super) stdin: Bytes,
     pub(super) stdout: Stdout,
+    pub(super) watchdog: Option<Arc<Watchdog>>,
 }
 
 /// What becomes of stdout.
@@ -137,6 +150,9 @@ impl Launch {
             }
             status
         };
+        if let Some(error) = group.failure() {
+            return not_started(&self.argv[0], &error);
+        }
         match status {
             Ok(status) => ending(status, kept.into_result()),
             Err(error) => Ending::failure(format!("cannot wait for the process: {error}"), true),
@@ -144,9 +160,15 @@ impl Launch {
     }
 
     fn start(&self) -> io::Result<Group> {
-        let mut command = Command::new(&self.argv[0]);
+        let mut command = match &self.watchdog {
+            Some(watchdog) => watchdog.launcher(&self.argv),
+            None => {
+                let mut command = Command::new(&self.argv[0]);
+                command.args(&self.argv[1..]);
+                command
+            }
+        };
         command
-            .args(&self.argv[1..])
             .env_clear()
             .envs(&self.env)
             .stdin(if self.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
@@ -155,7 +177,7 @@ impl Launch {
         if let Some(cwd) = &self.cwd {
             command.current_dir(cwd);
         }
-        Group::spawn(&mut command)
+        Group::spawn(&mut command, self.watchdog.clone())
     }
 }
 

@@ -8,9 +8,10 @@ use dtask_core::consensus::Envelope;
 use dtask_core::id::{ClusterId, NodeId, SessionId, Ticket, Token};
 use dtask_core::node::{Reply, Request};
 use dtask_core::state::history::HistoryBatch;
-use dtask_core::worker::{ConnectionId, LeaderFrame, WorkerFrame};
+use dtask_core::worker::{ConnectionId, Input as WorkerInput, LeaderFrame, WorkerFrame};
 
 use super::call::Call;
+use crate::check::effects::RunKey;
 
 /// One life of a machine: events that outlive it are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +73,12 @@ pub enum Event {
     WorkerResume(Life),
     /// A handler reaches its next stage.
     HandlerDue(Life, Token, u32),
+    /// What a handler said while its worker was frozen is read.
+    HandlerSaid(Life, Box<WorkerInput>),
+    /// The watchdog of a worker looks at its deadline.
+    Watchdog(Life),
+    /// The watchdog of a worker that has died kills what it left running.
+    Orphans(Life, Vec<(RunKey, Token)>),
     /// A try to open the database ends.
     HistoryOpen(Life, u32, ClusterId),
     /// A transaction ends.

@@ -15,8 +15,6 @@ use crate::check::{Verdict, answers, history, hold};
 
 /// A leader counts as new for this long.
 const NEW_LEADER_MICROS: u64 = 2_000_000;
-/// After a pause a worker's own clock has had this long to stop its handlers.
-const THAW_MICROS: u64 = 2_000_000;
 
 impl World {
     /// Takes a turn's entries and applied indexes in, before its effects reach anyone.
@@ -207,14 +205,8 @@ impl World {
 
     /// Judges the start of a handler: P7.2 (agreed before the worker hears of it), S11, S17.
     pub(super) fn judge_start(&mut self, instance: InstanceId, assignment: &Assignment) -> Verdict {
-        let ledger = self.chain.ledger();
-        let (at, workers, instances) = (self.at, &self.workers, &self.instances);
-        self.outside.started(ledger, instance, assignment, |other| {
-            instances.get(&other).is_some_and(|&place| {
-                let worker = &workers[place];
-                worker.paused_until > at || at < worker.thawed_at + THAW_MICROS
-            })
-        })
+        // No worker is excused, frozen, dead or cut off: its watchdog is not (P7.4).
+        self.outside.started(self.chain.ledger(), instance, assignment, |_| false)
     }
 
     /// A lease ended: was its worker alive and at work?

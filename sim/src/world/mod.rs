@@ -25,12 +25,10 @@ pub mod script;
 pub mod store;
 pub mod trace;
 pub mod transfer;
+pub mod watchdog;
 pub mod worker;
 
-use std::collections::BTreeMap;
-
 use dtask_core::consensus::{Body, Envelope};
-use dtask_core::id::InstanceId;
 use dtask_core::rng::Rng;
 use dtask_core::time::Timestamp;
 
@@ -87,7 +85,6 @@ pub struct World {
     workers: Vec<WorkerHost>,
     /// The first of the two workers that start with the liveness phase.
     spare: usize,
-    instances: BTreeMap<InstanceId, usize>,
     clients: Vec<Client>,
     calls: Calls,
     history: HistoryDb,
@@ -165,7 +162,6 @@ impl World {
             nodes,
             workers,
             spare,
-            instances: BTreeMap::new(),
             clients,
             calls: Calls::default(),
             history: HistoryDb::default(),
@@ -260,7 +256,10 @@ impl World {
             | Event::WorkerTurn(life)
             | Event::WorkerWake(life)
             | Event::WorkerResume(life)
+            | Event::HandlerSaid(life, _)
+            | Event::Watchdog(life)
             | Event::HandlerDue(life, ..) => self.worker_event(life, event),
+            Event::Orphans(life, left) => self.orphans_die(life.who, &left),
             Event::HistoryStore(life, generation, batch) => {
                 self.history_commits(life, generation, &batch);
             }

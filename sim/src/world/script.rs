@@ -32,7 +32,7 @@ pub struct HandlerRun {
 const STARTED: u32 = 0;
 const EFFECT: u32 = 1;
 const END: u32 = 2;
-const KILLED: u32 = 3;
+pub(super) const KILLED: u32 = 3;
 
 impl World {
     pub(super) fn handler_start(&mut self, who: usize, assignment: &Assignment) {
@@ -79,7 +79,7 @@ impl World {
         match stage {
             STARTED => {
                 self.agenda.push(at + run.length / 2, Event::HandlerDue(life, token, EFFECT));
-                self.worker_feed(who, Input::Started { token });
+                self.handler_says(who, Input::Started { token });
             }
             EFFECT => {
                 if !self.outside.effect(&run.key, token) {
@@ -98,8 +98,20 @@ impl World {
                     run.ending
                 };
                 self.note(101 + who as u32, "handler ends", [token.0, u64::from(stage), 0]);
-                self.worker_feed(who, Input::Ended { token, ending });
+                self.handler_says(who, Input::Ended { token, ending });
             }
+        }
+    }
+
+    /// A handler tells its worker something; a frozen one reads it when it thaws.
+    fn handler_says(&mut self, who: usize, input: Input) {
+        let at = self.at;
+        let host = &mut self.workers[who];
+        if host.paused_until > at {
+            let life = Life { who, life: host.life };
+            host.backlog.push(Event::HandlerSaid(life, Box::new(input)));
+        } else {
+            self.worker_feed(who, input);
         }
     }
 

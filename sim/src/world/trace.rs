@@ -214,6 +214,10 @@ probes! {
     LogMarked = "idle log marked",
     /// A node found a flipped bit and halted.
     RotFound = "flipped bit found at start",
+    /// The watchdog killed what a frozen worker had running.
+    WatchdogFired = "watchdog killed a frozen worker's handlers",
+    /// A worker died and left handlers to its watchdog.
+    Orphaned = "handlers outlived their worker",
 }
 
 /// How often each probe was met.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use dtask_core::id::{InstanceId, Token};
 use dtask_core::machine::{Driver, Machine as _};
 use dtask_core::rng::Rng;
+use dtask_core::time::Instant;
 use dtask_core::worker::{ConnectionId, Effect, Input, Note, Worker, WorkerConfig};
 
 use super::clock::Clock;
@@ -33,8 +34,6 @@ pub struct WorkerHost {
     pub config: WorkerConfig,
     /// Frozen before this moment.
     pub paused_until: u64,
-    /// When it was last frozen, for judging what stood still.
-    pub thawed_at: u64,
     /// What arrives while it is frozen.
     pub backlog: Vec<Event>,
     /// When its turn ends, if one is open.
@@ -45,6 +44,8 @@ pub struct WorkerHost {
     pub link: Option<Link>,
     /// Handlers that run.
     pub handlers: BTreeMap<Token, HandlerRun>,
+    /// What its watchdog was told last: when to kill them.
+    pub guard: Option<Instant>,
     /// The connection that the worker waits for.
     pub wanted: Option<ConnectionId>,
     /// The next wake-up comes whatever the machine's deadline says.
@@ -91,12 +92,12 @@ impl WorkerHost {
             rng,
             config,
             paused_until: 0,
-            thawed_at: 0,
             backlog: Vec::new(),
             turn_at: None,
             wake_at: None,
             link: None,
             handlers: BTreeMap::new(),
+            guard: None,
             wanted: None,
             rouse: false,
             spins: 0,
@@ -121,12 +122,11 @@ impl World {
         host.wanted = None;
         let life = Life { who, life: host.life };
         host.wake_at = Some(at);
-        self.instances.insert(self.workers[who].config.instance, who);
         self.note(101 + who as u32, "worker starts", [u64::from(life.life), 0, 0]);
         self.agenda.push(at, Event::WorkerWake(life));
     }
 
-    /// Kills a worker process with everything that it started.
+    /// Kills a worker process. What it started lives on until its watchdog notices.
     pub(super) fn worker_die(&mut self, who: usize) {
         let host = &mut self.workers[who];
         if host.driver.take().is_none() {
@@ -135,9 +135,8 @@ impl World {
         host.backlog.clear();
         host.turn_at = None;
         host.wake_at = None;
-        for (token, run) in std::mem::take(&mut host.handlers) {
-            self.outside.ended(&run.key, token);
-        }
+        host.guard = None;
+        self.worker_orphans(who);
         self.worker_unlink(who, true);
         self.note(101 + who as u32, "worker dies", [0, 0, 0]);
     }
@@ -162,7 +161,9 @@ impl World {
         if host.driver.is_none() || host.life != life.life {
             return;
         }
-        if host.paused_until > at && !matches!(event, Event::WorkerResume(_)) {
+        // Handlers and the watchdog are processes of their own.
+        let apart = matches!(event, Event::HandlerDue(..) | Event::Watchdog(_));
+        if host.paused_until > at && !apart && !matches!(event, Event::WorkerResume(_)) {
             host.backlog.push(event);
             return;
         }
@@ -171,7 +172,6 @@ impl World {
             Event::WorkerTurn(_) => self.worker_turn(who),
             Event::WorkerWake(_) => self.worker_wake(who),
             Event::WorkerResume(_) => {
-                host.thawed_at = at;
                 for event in std::mem::take(&mut host.backlog) {
                     self.agenda.push(at, event);
                 }
@@ -197,6 +197,8 @@ impl World {
                 }
             }
             Event::HandlerDue(_, token, stage) => self.handler_due(who, token, stage),
+            Event::HandlerSaid(_, input) => self.worker_feed(who, *input),
+            Event::Watchdog(_) => self.watchdog_looks(who),
             _ => {}
         }
     }
@@ -268,6 +270,7 @@ impl World {
             Effect::Send { connection, session, frame } => {
                 self.worker_send(who, connection, session, frame);
             }
+            Effect::Guard { until } => self.watchdog_told(who, until),
             Effect::StartHandler(assignment) => self.handler_start(who, &assignment),
             Effect::SignalHandler { token, signal } => self.handler_signal(who, token, signal),
             Effect::Note(note) => self.worker_note(who, &note),

@@ -26,6 +26,10 @@ pub(in crate::worker) struct Attempts {
     fence: Fence,
     held: BTreeMap<Token, Held>,
     running: usize,
+    /// What the watchdog was told last; `None` while nothing runs.
+    guarded: Option<Instant>,
+    /// An attempt has ended or its lease has moved since.
+    unguarded: bool,
     /// When time alone asks for something, by attempt; one entry for each that has such a time.
     due: BTreeSet<(Instant, Token)>,
     seen: SeenTokens,
@@ -62,9 +66,11 @@ impl Attempts {
     pub(in crate::worker) fn new(slots: u32) -> Self {
         Self {
             slots: slots as usize,
-            fence: Fence { term: limits::FENCE_TERM, kill: limits::FENCE_KILL },
+            fence: Fence::LIMITS,
             held: BTreeMap::new(),
             running: 0,
+            guarded: None,
+            unguarded: false,
             due: BTreeSet::new(),
             seen: SeenTokens::new(SEEN_RANGES_MAX),
             early: BTreeMap::new(),
@@ -136,6 +142,12 @@ impl Attempts {
         self.due.extend(running.due(self.fence).map(|at| (at, token)));
         self.held.insert(token, Held::Running(Box::new(running)));
         self.running += 1;
+        // Upholds S11: the watchdog knows the lease before it can hear of the process.
+        let until = arrival.lease_from + self.fence.guard;
+        if self.guarded.is_none_or(|told| until < told) {
+            self.guarded = Some(until);
+            out.push(Effect::Guard { until });
+        }
         out.push(Effect::StartHandler(Box::new(assignment)));
     }
 
@@ -181,6 +193,7 @@ impl Attempts {
         }
         *held = Held::Ended(Box::new(Ended { report, named_from, sent: false, written }));
         self.running -= 1;
+        self.unguarded = true;
         self.owing.remove(&token);
         self.ended.push(token);
     }
@@ -224,6 +237,7 @@ impl Attempts {
             self.due.pop_first();
             let Some(Held::Running(running)) = self.held.get_mut(&token) else { continue };
             if let Some(expiry) = running.expire(now, self.fence) {
+                self.unguarded |= expiry.signal == Signal::Kill;
                 if expiry.fenced {
                     out.push(Effect::Note(Note::Fenced { token }));
                 }
@@ -231,6 +245,26 @@ impl Attempts {
             }
             self.due.extend(running.due(self.fence).map(|at| (at, token)));
         }
+    }
+
+    /// Tells the watchdog how long what runs may live without a further word (P7.4): as long as
+    /// the attempt whose lease ends first.
+    pub(in crate::worker) fn guard(&mut self, out: &mut Outbox<Effect>) {
+        if !core::mem::take(&mut self.unguarded) {
+            return;
+        }
+        let running = self.held.values().filter_map(|held| match held {
+            Held::Running(running) => running.guarded_until(self.fence),
+            Held::Ended(_) => None,
+        });
+        let first = running.min();
+        if let Some(until) = first
+            && self.guarded != first
+        {
+            out.push(Effect::Guard { until });
+        }
+        // Nothing to guard: the next handler is told of anew.
+        self.guarded = first;
     }
 
     /// A confirmed leader answered what was sent at `sent`: of the attempts named there (those
@@ -332,6 +366,7 @@ impl Attempts {
     }
 
     fn reindex(&mut self) {
+        self.unguarded = true;
         self.due.clear();
         for (&token, held) in &self.held {
             if let Held::Running(running) = held {

@@ -125,3 +125,59 @@ fn an_assignment_under_a_lease_that_is_over_is_handed_back_unstarted() {
     assert_eq!(hello.tokens, [Token(5)]);
     assert_eq!(outcomes(&effects), [(5, AttemptOutcome::Interrupted)]);
 }
+
+fn guards(effects: &[(Duration, Effect)]) -> Vec<(u128, u128)> {
+    let begin = Instant::from_micros(50_000_000);
+    effects
+        .iter()
+        .filter_map(|(at, effect)| match effect {
+            Effect::Guard { until } => Some((at.as_millis(), until.since(begin).as_millis())),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn the_watchdog_knows_the_lease_before_the_handler_starts() {
+    let mut bench = Bench::joined(2);
+    let effects = bench.open([5, 6]);
+    let until = bench.now.mono + secs(13);
+    assert_eq!(effects[0], Effect::Guard { until });
+    assert!(matches!(effects[1], Effect::StartHandler(_)));
+    assert_eq!(effects.iter().filter(|e| matches!(e, Effect::Guard { .. })).count(), 1);
+}
+
+#[test]
+fn the_watchdog_waits_for_the_lease_that_ends_first() {
+    let mut bench = Bench::joined(2);
+    bench.open([5, 6]);
+    bench.advance(secs(3));
+    let effects = bench.hear(LeaderFrame::Renewed { seq: 1, extends: vec![Token(6)] });
+    assert!(guards(&[(secs(0), effects[0].clone())]).is_empty());
+    // Attempt 5 is not extended: it is killed at 8 s, and only then does 6's lease count.
+    let all = bench.live_through(secs(6));
+    assert_eq!(guards(&all), [(5_000, 16_000)]);
+}
+
+#[test]
+fn an_answered_heartbeat_moves_the_watchdog_to_the_sending_plus_the_fence() {
+    let mut bench = Bench::joined(1);
+    bench.open([5]);
+    bench.advance(secs(3));
+    bench.advance(secs(2));
+    let effects = bench.hear(LeaderFrame::Renewed { seq: 1, extends: vec![Token(5)] });
+    assert_eq!(guards(&[(secs(0), effects[0].clone())]), [(0, 16_000)]);
+}
+
+#[test]
+fn an_idle_worker_tells_the_watchdog_nothing() {
+    let mut bench = Bench::joined(1);
+    bench.open([5]);
+    bench.succeed(5);
+    let all = bench.live_through(secs(10));
+    assert_eq!(guards(&all), []);
+    let effects = bench.join(vec![]).1;
+    assert_eq!(guards(&effects.into_iter().map(|e| (secs(0), e)).collect::<Vec<_>>()), []);
+    // The next handler is covered anew.
+    assert!(matches!(bench.open([6])[0], Effect::Guard { .. }));
+}

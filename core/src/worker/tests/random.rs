@@ -5,6 +5,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::rng::Rng;
 
+const GUARD: Duration = limits::FENCE_GUARD;
+
 /// What an observer outside knows of an attempt.
 #[derive(Debug, Default)]
 struct Seen {
@@ -30,6 +32,7 @@ struct Life {
     answered: Instant,
     connecting: Option<ConnectionId>,
     connects: u32,
+    guarded: Option<Instant>,
 }
 
 impl Life {
@@ -45,6 +48,7 @@ impl Life {
             answered: Instant::default(),
             connecting: None,
             connects: 0,
+            guarded: None,
         }
     }
 
@@ -57,6 +61,7 @@ impl Life {
                     self.connecting = Some(connection);
                     (self.hello, self.beats) = (None, BTreeMap::new());
                 }
+                Effect::Guard { until } => self.guarded = Some(until),
                 Effect::StartHandler(assignment) => {
                     let token = assignment.token.0;
                     assert!(self.started.insert(token), "{token} starts twice");
@@ -91,6 +96,9 @@ impl Life {
             let over = now.since(attempt.lease_from) >= limits::FENCE_KILL;
             // S11 from outside: no handler that is not killed outlives its lease.
             assert!(!attempt.running || attempt.killed || !over, "{token} outlives its lease");
+            // And none that the watchdog would let live longer, whatever the worker does.
+            let guarded = self.guarded.is_some_and(|until| until <= attempt.lease_from + GUARD);
+            assert!(!attempt.running || attempt.killed || guarded, "{token} is not guarded");
         }
         assert!(self.attempts.values().filter(|a| a.running).count() <= 3);
     }

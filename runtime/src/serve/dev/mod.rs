@@ -38,6 +38,9 @@ pub struct DevConfig {
     pub insecure: bool,
     /// How the program is called in the commands that are printed.
     pub program: String,
+    /// The binary that watches the workers' processes ([`work::OWN_PROGRAM`] in one that
+    /// intercepts it); `None`: they end with this process's word only.
+    pub watchdog: Option<PathBuf>,
 }
 
 /// An address, and whether the next free port does when it is taken.
@@ -127,7 +130,7 @@ fn start_workers(
 ) -> JoinSet<()> {
     let mut workers = JoinSet::new();
     for number in 1..=config.workers {
-        let handlers = match Handlers::new().exec() {
+        let handlers = match guarded_exec(config) {
             Ok(handlers) => handlers,
             Err(error) => {
                 tracing::error!(%error, "the workers have no exec");
@@ -155,6 +158,14 @@ fn start_workers(
         });
     }
     workers
+}
+
+fn guarded_exec(config: &DevConfig) -> std::io::Result<Handlers> {
+    let handlers = match &config.watchdog {
+        Some(program) => Handlers::new().watchdog(program)?,
+        None => Handlers::new(),
+    };
+    handlers.exec().map_err(std::io::Error::other)
 }
 
 /// Resolves when a node ends by itself, with its place.

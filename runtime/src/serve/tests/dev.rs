@@ -28,6 +28,8 @@ fn config(dir: &Path, nodes: u32) -> DevConfig {
         fresh: false,
         insecure: false,
         program: "dtask".to_owned(),
+        // This binary is a test's and cannot become one.
+        watchdog: None,
     }
 }
 
