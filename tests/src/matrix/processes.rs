@@ -43,7 +43,7 @@ pub(super) const CASES: &[Case] = &[
         says: "the leader stands still for 6 s, twice",
         short: true,
         plan: Plan::PLAIN,
-        gap_max: 8,
+        gap_max: 12,
         strike: stop_leader,
     },
     Case {
@@ -61,6 +61,22 @@ pub(super) const CASES: &[Case] = &[
         plan: Plan::PLAIN,
         gap_max: 4,
         strike: stop_worker,
+    },
+    Case {
+        name: "stop-worker-long",
+        says: "a worker stands still for 25 s while its handlers could go on for 30 s",
+        short: false,
+        plan: Plan::PLAIN,
+        gap_max: 4,
+        strike: stop_worker_long,
+    },
+    Case {
+        name: "kill-worker-long",
+        says: "a worker is killed while its handlers could go on for 30 s",
+        short: false,
+        plan: Plan::PLAIN,
+        gap_max: 4,
+        strike: kill_worker_long,
     },
     Case {
         name: "stop-all",
@@ -148,6 +164,35 @@ fn stop_worker(field: &mut Field) -> Result<()> {
     field.cluster.signal_worker(1, Signal::STOP)?;
     field.rest(20.0);
     field.cluster.signal_worker(1, Signal::CONT)?;
+    field.rest(2.0);
+    Ok(())
+}
+
+/// Handlers that outlast a lease (15 s), at both workers.
+const LONG_MS: u32 = 30_000;
+
+fn long_handlers(field: &mut Field) -> Result<()> {
+    field.more("outlasting", 8, LONG_MS, 0)?;
+    field.rest(2.0);
+    field.strike();
+    Ok(())
+}
+
+/// P7.4: whoever stands in for the worker ends its handlers before another worker may begin.
+fn stop_worker_long(field: &mut Field) -> Result<()> {
+    long_handlers(field)?;
+    field.cluster.signal_worker(1, Signal::STOP)?;
+    field.rest(25.0);
+    field.cluster.signal_worker(1, Signal::CONT)?;
+    field.rest(2.0);
+    Ok(())
+}
+
+fn kill_worker_long(field: &mut Field) -> Result<()> {
+    long_handlers(field)?;
+    field.cluster.kill_worker(1)?;
+    field.rest(25.0);
+    field.cluster.restart_worker(1)?;
     field.rest(2.0);
     Ok(())
 }
