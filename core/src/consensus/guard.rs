@@ -241,6 +241,9 @@ mod tests {
         assert!(matches!(with(&[], &[1]), Err(Stop::Hostile(_))));
         assert!(matches!(with(&[2, 1], &[]), Err(Stop::Hostile(_))));
         assert!(matches!(with(&[1, 2], &[2]), Err(Stop::Hostile(_))));
+        let voters = vec![NodeId(1), NodeId(2)];
+        let conf = ConfState { auto_leave: true, voters, ..ConfState::default() };
+        assert!(!conf.is_sound(), "there is no joint configuration to leave");
         assert!(matches!(say(Kind::MsgSnapshot, |_| ()), Err(Stop::Hostile(_))));
     }
 

@@ -153,11 +153,13 @@ pub struct ConfState {
 }
 
 impl ConfState {
-    /// Ascending, voters exist, nobody is voter and learner at once. raft-rs panics on others.
+    /// Ascending, voters exist, nobody is voter and learner at once, only a joint configuration is
+    /// left by itself. raft-rs panics on others.
     pub(crate) fn is_sound(&self) -> bool {
         let ascending = |ids: &[NodeId]| ids.is_sorted_by(|a, b| a < b);
         let lists = [&self.voters, &self.learners, &self.voters_outgoing, &self.learners_next];
         !self.voters.is_empty()
+            && !(self.auto_leave && self.voters_outgoing.is_empty())
             && lists.iter().all(|ids| ascending(ids) && ids.first() != Some(&NodeId(0)))
             && self
                 .learners
