@@ -88,12 +88,13 @@ fn go_on(disk: &mut Plain, found: &Found, mended: bool) {
     let (mut writer, ops) = Writer::open(found, 8_192);
     disk.perform(&ops);
     writer.synced();
-    let again = look(disk);
     if mended && disk.segments().keys().next().copied() != first {
         // Recovery believes a header's checksum: what it sums up is what was written before it.
         // A mended one may sum up anything, and counts once the segments before it are gone.
+        let _ = recover(&owner(), disk.segments(), &disk.others());
         return;
     }
+    let Some(again) = look(disk, mended) else { return };
     let mut expected = found.recovered.clone();
     expected.life += 1;
     assert_eq!(again.recovered, expected);
@@ -114,13 +115,17 @@ fn go_on(disk: &mut Plain, found: &Found, mended: bool) {
     let mut ops = Vec::new();
     writer.append(&[persist], &mut ops);
     disk.perform(&ops);
-    let last = look(disk).recovered;
+    let Some(Found { recovered: last, .. }) = look(disk, mended) else { return };
     assert_eq!(last.entries.last(), Some(&entry));
     assert_eq!(last.entries.len(), expected.entries.len() + 1);
     assert_eq!(last.formed, expected.formed);
 }
 
-fn look(disk: &Plain) -> Found {
-    let found = recover(&owner(), disk.segments(), &disk.others());
-    found.expect("it was opened before").expect("there is a log")
+/// Nothing when a mended number stood at the very end of what can be reached, and has gone on.
+fn look(disk: &Plain, mended: bool) -> Option<Found> {
+    match recover(&owner(), disk.segments(), &disk.others()) {
+        Ok(found) => Some(found.expect("there is a log")),
+        Err(error) if mended && error.to_string().contains("never reached") => None,
+        Err(error) => panic!("it was opened before: {error}"),
+    }
 }
