@@ -257,6 +257,8 @@ fn workers_and_cluster_match_their_golden_files() {
         role: Role::Follower.into(),
         match_index: Some(41),
         alive: Some(true),
+        clock_offset_ms: Some(-12),
+        diverged: false,
     };
     let limits = Limits {
         payload_bytes_max: 1 << 20,
