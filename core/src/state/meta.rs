@@ -6,6 +6,9 @@ use crate::codec::flat::{Cursor, DecodeError, Put};
 use crate::state::facts::Dropped;
 use crate::time::Timestamp;
 
+/// Counters rise by one and never come this far; `apply` may add to one that was read.
+const COUNTER_MAX: u64 = 1 << 62;
+
 /// Counters and replicated time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Meta {
@@ -57,7 +60,7 @@ impl Meta {
     }
 
     pub(super) fn read(from: &mut Cursor<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
+        let read = Self {
             level: from.u32()?,
             applied: from.u64()?,
             at: from.time()?,
@@ -66,6 +69,13 @@ impl Meta {
             next_sequence: from.u64()?,
             epoch: from.u64()?,
             dropped: Dropped { tasks: from.u64()?, runs: from.u64()?, attempts: from.u64()? },
-        })
+        };
+        let Dropped { tasks, runs, attempts } = read.dropped;
+        let counters = [read.applied, read.next_serial, read.next_token, read.next_sequence];
+        if counters.into_iter().chain([read.epoch, tasks, runs, attempts]).any(|n| n > COUNTER_MAX)
+        {
+            return Err(DecodeError::Range("a counter"));
+        }
+        Ok(read)
     }
 }
