@@ -13,6 +13,9 @@ const MADSIM: &[&str] =
 /// Seeds of the World in one run of the test command.
 const SEEDS: &str = "300";
 
+/// Tests of `tests/` that tell one story each of real faults, too much its own for the matrix.
+const STORIES: &[&str] = &["kill"];
+
 struct Stage {
     name: &'static str,
     says: &'static str,
@@ -132,10 +135,19 @@ fn real() -> Result<()> {
     faults(&["--short"])
 }
 
-/// The matrix of real faults: all cases, or the named ones.
+/// The matrix of real faults: all cases and the stories that have a test of their own, or the
+/// named cases.
 pub(crate) fn matrix(words: &[&str]) -> Result<()> {
     build()?;
-    faults(words)
+    faults(words)?;
+    if !words.is_empty() {
+        return Ok(());
+    }
+    let mut stories =
+        cargo_command(&["test", "--package", "dtask-tests", "--features", "dtask-tests/real"]);
+    stories.args(STORIES.iter().flat_map(|test| ["--test", test]));
+    stories.args(["--", "--nocapture", "--test-threads", "1"]);
+    check(stories)
 }
 
 fn faults(words: &[&str]) -> Result<()> {
