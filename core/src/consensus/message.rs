@@ -159,7 +159,7 @@ impl ConfState {
         let ascending = |ids: &[NodeId]| ids.is_sorted_by(|a, b| a < b);
         let lists = [&self.voters, &self.learners, &self.voters_outgoing, &self.learners_next];
         !self.voters.is_empty()
-            && !(self.auto_leave && self.voters_outgoing.is_empty())
+            && (!self.auto_leave || !self.voters_outgoing.is_empty())
             && lists.iter().all(|ids| ascending(ids) && ids.first() != Some(&NodeId(0)))
             && self
                 .learners
