@@ -105,6 +105,7 @@ impl Bench {
                 payload: &[7; 100],
                 profile,
                 priority: 5,
+                retry: false,
                 start: start(self.created),
                 open: None,
             }));

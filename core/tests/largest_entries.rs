@@ -39,6 +39,7 @@ fn entries() -> Vec<Bytes> {
         payload: &payload,
         profile: 0,
         priority: 0,
+        retry: false,
         start: Start::Ready,
         open: None,
     };

@@ -177,8 +177,9 @@ fn nouns_match_their_golden_files() {
 #[test]
 fn questions_match_their_golden_files() {
     let (id, task_id) = ("report".to_owned(), "report".to_owned());
-    golden("SubmitTaskRequest", &SubmitTaskRequest { task: Some(spec()) });
-    golden("SubmitTasksRequest", &SubmitTasksRequest { tasks: vec![TaskSpec::default()] });
+    golden("SubmitTaskRequest", &SubmitTaskRequest { task: Some(spec()), retry: true });
+    let tasks = vec![TaskSpec::default()];
+    golden("SubmitTasksRequest", &SubmitTasksRequest { tasks, retry: false });
     golden("GetTaskRequest", &GetTaskRequest { id: id.clone(), stale: true });
     let list = ListTasksRequest {
         status: vec![TaskStatus::Pending.into(), TaskStatus::Running.into()],

@@ -234,8 +234,10 @@ impl Caller {
     async fn submit(&mut self, spec: &TaskSpec) {
         self.book().asked.push((spec.id.clone(), spec.payload.to_vec()));
         let begin = Instant::now();
+        let mut retry = false;
         loop {
-            let request = SubmitTaskRequest { task: Some(spec.clone()) };
+            let request = SubmitTaskRequest { task: Some(spec.clone()), retry };
+            retry = true;
             match self.client().submit_task(request).await {
                 Ok(answer) => {
                     let told = Told { accepted: answer.into_inner(), took: begin.elapsed() };
@@ -254,8 +256,10 @@ impl Caller {
         let asked = specs.iter().map(|spec| (spec.id.clone(), spec.payload.to_vec()));
         self.book().asked.extend(asked);
         let begin = Instant::now();
+        let mut retry = false;
         while !specs.is_empty() {
-            let request = SubmitTasksRequest { tasks: specs.clone() };
+            let request = SubmitTasksRequest { tasks: specs.clone(), retry };
+            retry = true;
             let refusal = match self.client().submit_tasks(request).await {
                 Ok(answer) => {
                     let results = answer.into_inner().results;

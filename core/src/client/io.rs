@@ -85,6 +85,8 @@ pub enum Effect {
         attempt: TryId,
         /// Where.
         server: Box<str>,
+        /// An earlier sending may have been done: the request is to be marked as a re-send (P8.2).
+        again: bool,
     },
     /// Nobody waits for this sending any more.
     Abandon {

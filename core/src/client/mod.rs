@@ -99,7 +99,8 @@ impl Client {
         {
             let server = self.choose();
             self.attempt.0 += 1;
-            out.push(Effect::Send { attempt: self.attempt, server: server.clone() });
+            let (attempt, again) = (self.attempt, self.perhaps_done);
+            out.push(Effect::Send { attempt, server: server.clone(), again });
             let at = (now + self.config.try_timeout).min(until);
             self.state = State::Sent { server, until: at };
         }

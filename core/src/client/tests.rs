@@ -55,7 +55,12 @@ impl Call {
 }
 
 fn sent(attempt: u32, server: &str) -> Vec<Effect> {
-    vec![Effect::Send { attempt: TryId(attempt), server: server.into() }]
+    vec![Effect::Send { attempt: TryId(attempt), server: server.into(), again: false }]
+}
+
+/// The same, marked as a re-send (P8.2).
+fn sent_again(attempt: u32, server: &str) -> Vec<Effect> {
+    vec![Effect::Send { attempt: TryId(attempt), server: server.into(), again: true }]
 }
 
 fn done(outcome: Outcome) -> Vec<Effect> {
@@ -117,7 +122,7 @@ fn a_lost_answer_to_a_request_with_an_id_is_asked_for_again() {
     let mut call = Call::new(Repeat::SameId);
     call.wake();
     assert_eq!(call.end(1, Verdict::Unknown), []);
-    assert_eq!(call.sleep(), sent(2, "b:1"));
+    assert_eq!(call.sleep(), sent_again(2, "b:1"));
     let outcome = Outcome::Answered { attempt: TryId(2), server: "b:1".into() };
     assert_eq!(call.end(2, Verdict::Answered), done(outcome));
 }
@@ -128,7 +133,7 @@ fn once_an_answer_was_lost_the_outcome_stays_unknown_however_the_rest_ends() {
     call.wake();
     call.end(1, Verdict::Unknown);
     call.sleep();
-    assert_eq!(call.end(2, Verdict::Unreachable), sent(3, "a:1"));
+    assert_eq!(call.end(2, Verdict::Unreachable), sent_again(3, "a:1"));
     call.end(3, Verdict::Unreachable);
     call.sleep();
     call.end(4, Verdict::Unreachable);
@@ -151,7 +156,7 @@ fn a_node_that_takes_too_long_is_abandoned_for_the_next() {
     let mut call = Call::new(Repeat::SameId);
     call.wake();
     assert_eq!(call.advance(Duration::from_secs(3)), [Effect::Abandon { attempt: TryId(1) }]);
-    assert_eq!(call.sleep(), sent(2, "b:1"));
+    assert_eq!(call.sleep(), sent_again(2, "b:1"));
     assert_eq!(call.end(1, Verdict::Answered), [], "its late answer is another sending's");
 }
 

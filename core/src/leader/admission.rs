@@ -21,6 +21,8 @@ pub struct Staged {
     pub place: u32,
     /// What it asks for.
     pub task: NewTask,
+    /// It was sent before (P8.2).
+    pub retry: bool,
 }
 
 /// What a caller wants changed about a live task.
@@ -85,8 +87,13 @@ struct Call {
 }
 
 impl Admission {
-    /// Stages a submit; the reply, if it can be given at once.
-    pub fn submit(&mut self, ticket: Ticket, tasks: Vec<NewTask>, share: Share) -> Option<Reply> {
+    /// Stages a submit or, with `retry`, a re-send; the reply, if it can be given at once.
+    pub fn submit(
+        &mut self,
+        ticket: Ticket,
+        (tasks, retry): (Vec<NewTask>, bool),
+        share: Share,
+    ) -> Option<Reply> {
         if tasks.is_empty() {
             return Some(Reply::Submitted(Vec::new()));
         }
@@ -100,7 +107,7 @@ impl Admission {
         let left = tasks.len();
         let answers = (0..left).map(|_| None).collect();
         self.calls.insert(call, Call { ticket, answers, left, proposed: false });
-        let staged = (0..).zip(tasks).map(|(place, task)| Staged { call, place, task });
+        let staged = (0..).zip(tasks).map(|(place, task)| Staged { call, place, task, retry });
         self.tasks.extend(staged);
         None
     }

@@ -23,13 +23,13 @@ impl Leader {
     pub fn submit(
         &mut self,
         ticket: Ticket,
-        tasks: alloc::vec::Vec<NewTask>,
+        (tasks, retry): (alloc::vec::Vec<NewTask>, bool),
         state: &State,
         out: &mut Outbox<Effect>,
     ) {
         let reply = match self.outbox_bound(state) {
             Some(full) => Some(Reply::Rejected(full)),
-            None => self.admission.submit(ticket, tasks, self.share()),
+            None => self.admission.submit(ticket, (tasks, retry), self.share()),
         };
         if let Some(reply) = reply {
             out.push(Effect::Answer { ticket, reply });

@@ -252,7 +252,7 @@ impl Leader {
 
     fn plan_creates(&mut self, at: Timestamp, floor: &mut Floor) {
         while let Some(staged) = self.admission.pop() {
-            let Staged { call, place, task } = staged;
+            let Staged { call, place, task, retry } = staged;
             let (start, status, due) = self.start(&task, at);
             let open = match status {
                 TaskStatus::Ready if self.loose == 0 => {
@@ -274,6 +274,7 @@ impl Leader {
                 payload: &payload,
                 profile: 0,
                 priority,
+                retry,
                 start,
                 open,
             };

@@ -203,6 +203,7 @@ impl Leader {
             | Refusal::Running
             | Refusal::UnknownInstance
             | Refusal::Full
+            | Refusal::Forgotten
             | Refusal::Malformed => false,
         };
         if origin.is_planning() && !passing {
@@ -300,6 +301,7 @@ fn accepted(
         }),
         Applied::Repeated { live } => Ok(repeated(id, live, at, state)),
         Applied::Refused(Refusal::IdConflict) => Err(Rejection::IdConflict { id: id.into() }),
+        Applied::Refused(Refusal::Forgotten) => Err(Rejection::Forgotten),
         Applied::Refused(Refusal::Full) => Err(Rejection::Full {
             what: alloc::format!(
                 "{} tasks live; at most {} do",
@@ -333,6 +335,7 @@ fn refused(id: &str, refusal: Refusal, status: Option<TaskStatus>) -> Reply {
         Refusal::Full => {
             Rejection::Full { what: "a bound of the log's state".into(), retry_after_ms: 1_000 }
         }
+        Refusal::Forgotten => Rejection::Forgotten,
         Refusal::Stale | Refusal::UnknownInstance | Refusal::Malformed => Rejection::Invalid {
             field: "task".into(),
             detail: "its state does not allow this".into(),

@@ -56,6 +56,7 @@ impl Node {
             },
             // Writes never come here: they are the leader's.
             Request::Submit(_)
+            | Request::Resubmit(_)
             | Request::Cancel { .. }
             | Request::Trigger { .. }
             | Request::Delete { .. } => Reply::Rejected(self.not_leader()),

@@ -37,6 +37,9 @@ pub struct NodeConfig {
     pub inflight_bytes_max: usize,
     /// How much may wait for history (P9.5).
     pub outbox_bytes_max: u64,
+    /// Ended ids that stay reserved in a cluster that is formed with this; later it is agreed (P8.2).
+    /// The same on every node.
+    pub ended_ids_max: u64,
     /// Ended tasks and runs that stay in memory when there is no history (P9.5).
     pub ended_kept: u64,
 }
@@ -67,6 +70,7 @@ impl NodeConfig {
             digest_every: limits::DIGEST_EVERY,
             inflight_bytes_max: limits::INFLIGHT_BYTES_MAX,
             outbox_bytes_max: limits::OUTBOX_BYTES_MAX,
+            ended_ids_max: limits::DEDUP_IDS_MAX as u64,
             ended_kept: limits::ENDED_KEPT,
         }
     }

@@ -221,6 +221,7 @@ impl Node {
             | Request::Wait { .. }
             | Request::Barrier => self.reads.ask(now.mono, Question::Ask(ticket, request)),
             Request::Submit(_)
+            | Request::Resubmit(_)
             | Request::Cancel { .. }
             | Request::Trigger { .. }
             | Request::Delete { .. }
@@ -239,7 +240,7 @@ impl Node {
             let reply = Reply::Rejected(Rejection::Unavailable { reason });
             return out.push(Effect::Answer { ticket, reply });
         }
-        if matches!(request, Request::Submit(_) | Request::Trigger { .. })
+        if matches!(request, Request::Submit(_) | Request::Resubmit(_) | Request::Trigger { .. })
             && let Some(full) = self.pressure()
         {
             return out.push(Effect::Answer { ticket, reply: Reply::Rejected(full) });
@@ -247,7 +248,8 @@ impl Node {
         let Some(leader) = &mut self.leader else { return };
         let asked = |id, change| Asked { ticket, id, change, confirmed: false };
         match request {
-            Request::Submit(tasks) => leader.submit(ticket, tasks, &self.state, out),
+            Request::Submit(tasks) => leader.submit(ticket, (tasks, false), &self.state, out),
+            Request::Resubmit(tasks) => leader.submit(ticket, (tasks, true), &self.state, out),
             Request::Cancel { id, run } => {
                 leader.change(asked(id, Change::Cancel { run }), &self.state, out);
             }

@@ -18,6 +18,10 @@ use crate::time::Timestamp;
 pub enum Request {
     /// Accept tasks; answered [`Reply::Submitted`] in order once a majority's disks have them.
     Submit(Vec<NewTask>),
+    /// The same tasks once more, by a caller who does not know what became of an earlier `Submit`:
+    /// one that would be new, but whose id may have been forgotten, is answered
+    /// [`Rejection::Forgotten`] and not accepted (P8.2).
+    Resubmit(Vec<NewTask>),
     /// One task: answered [`Reply::Task`], or [`Reply::NotLive`] when it is not in memory (the
     /// shell then asks history).
     Task {
@@ -219,6 +223,9 @@ pub enum Rejection {
     NoLeader,
     /// The leader was lost after it proposed; repeat with the same id. HTTP 503.
     OutcomeUnknown,
+    /// A re-send of an id that is unknown, at a time when ids are forgotten sooner than they should
+    /// be: it may have run, and is not run now. HTTP 503.
+    Forgotten,
     /// A bound is reached. HTTP 429.
     Full {
         /// Which bound, in words with its number.

@@ -31,7 +31,7 @@ impl Node {
         );
         consensus_config.uncommitted_bytes_max = config.inflight_bytes_max;
         let consensus = Consensus::new(consensus_config, &recovered);
-        let (state, failure) = match initial_state(&recovered) {
+        let (state, failure) = match initial_state(&config, &recovered) {
             Ok(state) => (state, None),
             Err(reason) => (State::new(IndexKey::default()), Some(reason)),
         };
@@ -66,12 +66,13 @@ impl Node {
     }
 }
 
-fn initial_state(recovered: &Recovered) -> Result<State, String> {
+fn initial_state(config: &NodeConfig, recovered: &Recovered) -> Result<State, String> {
     if recovered.meta.is_some() {
         return super::snapshots::decode(&recovered.snapshot);
     }
     let voters = recovered.formed.as_ref().map(|(_, voters)| &**voters);
-    Ok(State::new(index_key(voters.unwrap_or_default())))
+    let key = index_key(voters.unwrap_or_default());
+    Ok(State::new(key).keeping_ended_ids(config.ended_ids_max))
 }
 
 /// The key of a new cluster's index, digest and jitter: drawn from the incarnations, which are

@@ -129,7 +129,8 @@ impl Node {
         }
         if let Some(cluster) = turn.formed.take() {
             if let Some(voters) = self.consensus.formed_by() {
-                self.state = State::new(start::index_key(voters));
+                self.state = State::new(start::index_key(voters))
+                    .keeping_ended_ids(self.config.ended_ids_max);
             }
             out.push(Effect::Note(Note::Formed { cluster }));
         }

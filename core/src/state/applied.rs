@@ -59,6 +59,9 @@ pub enum Applied {
 pub enum Refusal {
     /// The id names a task with another spec.
     IdConflict,
+    /// A marked re-send of an id that is unknown, while ids that ended within their window had to
+    /// be forgotten: it may have been run (P8.2).
+    Forgotten,
     /// The record does not exist (any more): deleted, ended, or another creation.
     NotFound,
     /// The token is not the record's open attempt (S12).

@@ -93,6 +93,9 @@ pub struct Create<'a> {
     pub profile: u16,
     /// 0..=9.
     pub priority: u8,
+    /// Its caller had sent it before and does not know what became of it: when the id is unknown
+    /// although it may have been forgotten, nothing is done (P8.2).
+    pub retry: bool,
     /// What the leader computed from the schedule.
     pub start: Start,
     /// Set by the leader when it knows a free slot and no compatible run is ready or in flight:

@@ -23,6 +23,11 @@ pub(super) struct Ended {
 }
 
 impl Ended {
+    /// The id is not reserved any longer.
+    pub(super) fn is_out_of_window(&self, at: Timestamp) -> bool {
+        self.ended_at + limits::DEDUP_WINDOW <= at
+    }
+
     pub(super) const fn view(&self) -> EndedTask {
         EndedTask {
             serial: self.serial,
@@ -78,13 +83,10 @@ impl EndedTable {
         number
     }
 
-    /// Tells whether the oldest entry must go: too many, or out of the window.
-    pub(super) fn is_over(&self, at: Timestamp) -> bool {
-        self.queue.len() > limits::DEDUP_IDS_MAX
-            || self
-                .queue
-                .at(self.queue.first())
-                .is_some_and(|ended| ended.ended_at + limits::DEDUP_WINDOW <= at)
+    /// Tells whether the oldest entry must go: more than `most`, or out of the window.
+    pub(super) fn is_over(&self, most: u64, at: Timestamp) -> bool {
+        self.queue.len() as u64 > most
+            || self.queue.at(self.queue.first()).is_some_and(|ended| ended.is_out_of_window(at))
     }
 
     /// Removes the oldest entry.

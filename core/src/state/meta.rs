@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::codec::flat::{Cursor, DecodeError, Put};
+use crate::limits;
 use crate::state::facts::Dropped;
 use crate::time::Timestamp;
 
@@ -28,6 +29,10 @@ pub(super) struct Meta {
     pub(super) epoch: u64,
     /// What history will miss (P9.5).
     pub(super) dropped: Dropped,
+    /// How many ended ids are kept at most (P8.2): agreed, since what is forgotten decides.
+    pub(super) ended_max: u64,
+    /// When the newest of the ids ended that were forgotten for want of room; zero for none.
+    pub(super) forgot: Timestamp,
 }
 
 impl Default for Meta {
@@ -41,6 +46,8 @@ impl Default for Meta {
             next_sequence: 1,
             epoch: 0,
             dropped: Dropped::default(),
+            ended_max: limits::DEDUP_IDS_MAX as u64,
+            forgot: Timestamp::default(),
         }
     }
 }
@@ -57,6 +64,8 @@ impl Meta {
         out.put_u64(self.dropped.tasks);
         out.put_u64(self.dropped.runs);
         out.put_u64(self.dropped.attempts);
+        out.put_u64(self.ended_max);
+        out.put_time(self.forgot);
     }
 
     pub(super) fn read(from: &mut Cursor<'_>) -> Result<Self, DecodeError> {
@@ -69,6 +78,8 @@ impl Meta {
             next_sequence: from.u64()?,
             epoch: from.u64()?,
             dropped: Dropped { tasks: from.u64()?, runs: from.u64()?, attempts: from.u64()? },
+            ended_max: from.u64()?,
+            forgot: from.time()?,
         };
         let Dropped { tasks, runs, attempts } = read.dropped;
         let counters = [read.applied, read.next_serial, read.next_token, read.next_sequence];

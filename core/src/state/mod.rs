@@ -113,6 +113,14 @@ impl State {
         }
     }
 
+    /// Keeps at most so many ended ids (P8.2). For a state that is still empty, and the same on
+    /// every node: it is agreed from then on.
+    #[must_use]
+    pub const fn keeping_ended_ids(mut self, most: u64) -> Self {
+        self.meta.ended_max = most;
+        self
+    }
+
     /// Frees up to `pages` pages of 256 records and tells whether more remain: a state that was
     /// replaced is thrown away in slices (P10.2). It must not be used for anything else then.
     pub fn dismantle(&mut self, pages: usize) -> bool {

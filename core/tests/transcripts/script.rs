@@ -208,7 +208,12 @@ impl Script {
 
     fn submit(&mut self, words: &Words<'_>) {
         let task = words.task(self.began);
-        self.send(words, words.plain(1).to_owned(), Request::Submit(vec![task]));
+        let request = if words.plain.contains(&"again") {
+            Request::Resubmit(vec![task])
+        } else {
+            Request::Submit(vec![task])
+        };
+        self.send(words, words.plain(1).to_owned(), request);
     }
 
     fn ask(&mut self, words: &Words<'_>) {

@@ -116,6 +116,7 @@ fn create<'a>(u: &mut Unstructured<'_>, payload: &'a [u8]) -> Result<Create<'a>>
             },
         },
         open: maybe_instance(u)?,
+        retry: u.ratio(1, 8)?,
     })
 }
 

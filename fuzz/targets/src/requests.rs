@@ -122,6 +122,7 @@ pub(crate) fn applies(task: &NewTask) {
             payload: &task.payload,
             profile: 0,
             priority: task.priority,
+            retry: false,
             start,
             open: None,
         };

@@ -85,6 +85,7 @@ fn commands() -> Vec<Command<'static>> {
             payload: b"{\"a\":1}",
             profile: 0,
             priority: 5,
+            retry: false,
             start,
             open: Some(InstanceId(7)),
         })
@@ -307,9 +308,9 @@ fn requests() -> Vec<Seed> {
         ..v1::TaskSpec::default()
     };
     let first = |byte: u8, rest: Vec<u8>| [vec![byte], rest].concat();
-    let submit = v1::SubmitTaskRequest { task: Some(spec.clone()) };
+    let submit = v1::SubmitTaskRequest { task: Some(spec.clone()), retry: false };
     let every = v1::TaskSpec { cron_expr: String::new(), every: Some(60_000), ..spec.clone() };
-    let batch = v1::SubmitTasksRequest { tasks: vec![spec, every] };
+    let batch = v1::SubmitTasksRequest { tasks: vec![spec, every], retry: false };
     let list = v1::ListTasksRequest {
         status: vec![1, 2, 3],
         page_size: Some(50),

@@ -89,6 +89,13 @@ impl Fault {
         Self::new(Code::Unknown, "OUTCOME_UNKNOWN", detail).retry_after_ms(ELECTION_RETRY_MS)
     }
 
+    /// A re-send whose id may have been forgotten: final, so there is no time to retry after.
+    fn forgotten() -> Self {
+        let detail = "this id is not known, and may be one of those that had to be forgotten early: \
+                      it may have run, and is not run again";
+        Self::new(Code::Unknown, "OUTCOME_UNKNOWN", detail)
+    }
+
     /// The history database is away (P8.6: never "not found").
     pub fn history_unavailable() -> Self {
         let detail = "the history database cannot be reached, and the task is not in memory";
@@ -202,6 +209,7 @@ impl From<Rejection> for Fault {
             ),
             Rejection::NotLeader { leader: _ } | Rejection::NoLeader => Self::no_leader(),
             Rejection::OutcomeUnknown => Self::outcome_unknown(),
+            Rejection::Forgotten => Self::forgotten(),
             Rejection::Full { what, retry_after_ms } => {
                 Self::new(Code::ResourceExhausted, "QUEUE_FULL", what)
                     .retry_after_ms(i64::try_from(retry_after_ms).unwrap_or(i64::MAX))

@@ -45,6 +45,8 @@ pub struct Services {
     pub workers: WorkerAdminServiceClient<Channel>,
     /// The cluster.
     pub cluster: ClusterServiceClient<Channel>,
+    /// An earlier sending of this call may have been done (P8.2).
+    pub again: bool,
 }
 
 /// A caller's connections.
@@ -112,8 +114,8 @@ impl Calls {
             driver.flush(self.now());
             for effect in driver.effects() {
                 match effect {
-                    Effect::Send { attempt, server } => {
-                        sending = Some((attempt, Box::pin(self.send(server, &ask))));
+                    Effect::Send { attempt, server, again } => {
+                        sending = Some((attempt, Box::pin(self.send(server, again, &ask))));
                     }
                     Effect::Abandon { attempt: _ } => {
                         sending = None;
@@ -164,6 +166,7 @@ impl Calls {
     async fn send<T>(
         &self,
         server: Box<str>,
+        again: bool,
         ask: &impl AsyncFn(Services) -> Result<Response<T>, Status>,
     ) -> Ending<T> {
         let services = match self.services(&server).await {
@@ -174,7 +177,7 @@ impl Calls {
                 return Ending { verdict: Verdict::Unreachable, result };
             }
         };
-        match ask(services).await {
+        match ask(Services { again, ..services }).await {
             Ok(answer) => Ending { verdict: Verdict::Answered, result: Ok(answer.into_inner()) },
             Err(status) => {
                 let (verdict, failure) = judge(&status);
@@ -249,6 +252,7 @@ impl Services {
                 .max_encoding_message_size(max),
             workers: WorkerAdminServiceClient::new(channel.clone()).max_decoding_message_size(max),
             cluster: ClusterServiceClient::new(channel).max_decoding_message_size(max),
+            again: false,
         }
     }
 }
@@ -259,7 +263,8 @@ fn judge(status: &Status) -> (Verdict, Failure) {
         let retry_after = fault.0.retry_after.unwrap_or_default();
         let verdict = match fault.0.reason.as_str() {
             "NO_LEADER" => Verdict::NotLeader { leader: None },
-            "OUTCOME_UNKNOWN" => Verdict::Unknown,
+            // Without a time to retry after it is final: a re-send whose id may be forgotten.
+            "OUTCOME_UNKNOWN" if fault.0.retry_after.is_some() => Verdict::Unknown,
             "UNAVAILABLE" | "QUEUE_FULL" => {
                 Verdict::Busy { retry_after_ms: u64::try_from(retry_after).unwrap_or(0) }
             }

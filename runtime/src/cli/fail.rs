@@ -103,6 +103,11 @@ impl From<Fault> for Failure {
             })
             .collect();
         let hint = match fault.0.reason.as_str() {
+            // No time to retry after: a repeat would be told the same.
+            "OUTCOME_UNKNOWN" if fault.0.retry_after.is_none() => {
+                "`dtask task get ID` shows whether it ran; under another --id it runs anew"
+                    .to_owned()
+            }
             "OUTCOME_UNKNOWN" => "repeat the command with the same --id".to_owned(),
             _ => hints.join("; "),
         };

@@ -295,7 +295,8 @@ pub(crate) async fn submit(
 ) -> Result<v1::SubmitTaskResponse, Failure> {
     calls
         .call(Repeat::SameId, async |mut to| {
-            to.tasks.submit_task(v1::SubmitTaskRequest { task: Some(spec.clone()) }).await
+            let retry = to.again;
+            to.tasks.submit_task(v1::SubmitTaskRequest { task: Some(spec.clone()), retry }).await
         })
         .await
 }

@@ -32,7 +32,7 @@ pub(super) async fn submit(
         task.id = id;
     }
     let calls = &surface.calls;
-    let request = v1::SubmitTaskRequest { task: Some(task) };
+    let request = v1::SubmitTaskRequest { task: Some(task), retry: false };
     let accepted = calls.submit_task(Call::default(), request).await;
     let accepted = accepted.map_err(|fault| if keyed { reused(fault) } else { fault })?;
     let status = if accepted.created { StatusCode::CREATED } else { StatusCode::OK };

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use dtask_core::codec::flat::EntryRef;
 use dtask_core::id::{Incarnation, NodeId, Token};
+use dtask_core::limits;
 use dtask_core::log::{LogFact, Persist};
 use dtask_core::node::index_key;
 use dtask_core::state::view::TaskStatus;
@@ -89,6 +90,7 @@ pub struct Chain {
     marks: Vec<(u64, u64)>,
     digests: Vec<u128>,
     state: State,
+    ended_ids_max: u64,
     formed: bool,
     changes: Changes,
     ledger: Ledger,
@@ -111,10 +113,16 @@ impl Default for Chain {
 impl Chain {
     /// An empty log.
     pub fn new() -> Self {
+        Self::keeping_ended_ids(limits::DEDUP_IDS_MAX as u64)
+    }
+
+    /// An empty log of a cluster that keeps so many ended ids (P8.2).
+    pub fn keeping_ended_ids(ended_ids_max: u64) -> Self {
         Self {
+            ended_ids_max,
             marks: Vec::new(),
             digests: Vec::new(),
-            state: State::new(IndexKey::default()),
+            state: State::new(IndexKey::default()).keeping_ended_ids(ended_ids_max),
             formed: false,
             changes: Changes::default(),
             ledger: Ledger::default(),
@@ -125,7 +133,7 @@ impl Chain {
     /// The cluster is formed of these: that fixes the key of every state.
     pub fn formed(&mut self, voters: &[(NodeId, Incarnation)]) {
         if !std::mem::replace(&mut self.formed, true) {
-            self.state = State::new(index_key(voters));
+            self.state = State::new(index_key(voters)).keeping_ended_ids(self.ended_ids_max);
         }
     }
 

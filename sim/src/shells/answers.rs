@@ -19,7 +19,7 @@ impl Books {
         reply: &Reply,
     ) -> Verdict {
         match (request, reply) {
-            (Request::Submit(tasks), Reply::Submitted(results)) => {
+            (Request::Submit(tasks) | Request::Resubmit(tasks), Reply::Submitted(results)) => {
                 let (asked, told) = (tasks.len(), results.len());
                 hold!("S8", asked == told, "{told} answers for {asked} tasks");
                 for (task, result) in tasks.iter().zip(results) {

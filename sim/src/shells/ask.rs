@@ -95,7 +95,7 @@ pub async fn by_cli(cluster: &Cluster, place: usize, question: &Question) -> Ans
     };
     let asked = calls.call(repeat, async |services| {
         // The machine reads refusals from the status; whatever it lets pass is an answer.
-        stub(services.tasks, question).await.map(tonic::Response::new)
+        stub(services.tasks, question, services.again).await.map(tonic::Response::new)
     });
     match asked.await {
         Ok(answer) => answer,
@@ -114,7 +114,7 @@ pub async fn by_stub(place: usize, question: &Question) -> Answer {
         Ok(channel) => channel,
         Err(_) => return Answer::Refused(CUT.to_owned()),
     };
-    match stub(TaskServiceClient::new(channel), question).await {
+    match stub(TaskServiceClient::new(channel), question, false).await {
         Ok(answer) => answer,
         Err(status) => Answer::Refused(match Fault::from_status(&status) {
             Some(fault) => fault.0.reason,
@@ -126,16 +126,17 @@ pub async fn by_stub(place: usize, question: &Question) -> Answer {
 async fn stub(
     mut tasks: TaskServiceClient<tonic::transport::Channel>,
     question: &Question,
+    retry: bool,
 ) -> Result<Answer, tonic::Status> {
     let task = |task: tonic::Response<v1::Task>| Answer::Task(Box::new(task.into_inner()));
     Ok(match question.clone() {
         Question::Submit(spec) => {
-            let request = v1::SubmitTaskRequest { task: Some(*spec) };
+            let request = v1::SubmitTaskRequest { task: Some(*spec), retry };
             let accepted = tasks.submit_task(request).await?.into_inner();
             Answer::Accepted(vec![Ok((accepted.id, accepted.created))])
         }
         Question::Batch(specs) => {
-            let request = v1::SubmitTasksRequest { tasks: specs };
+            let request = v1::SubmitTasksRequest { tasks: specs, retry };
             many(tasks.submit_tasks(request).await?.into_inner())
         }
         Question::Look(id) => task(tasks.get_task(v1::GetTaskRequest { id, stale: false }).await?),
@@ -174,7 +175,7 @@ async fn by_http(place: usize, question: &Question) -> Answer {
     let (method, path, body) = match question {
         Question::Submit(spec) => ("POST", "/v1/tasks".to_owned(), json(&**spec)),
         Question::Batch(specs) => {
-            let request = v1::SubmitTasksRequest { tasks: specs.clone() };
+            let request = v1::SubmitTasksRequest { tasks: specs.clone(), retry: false };
             ("POST", "/v1/tasks/batch".to_owned(), json(&request))
         }
         Question::Look(id) => ("GET", format!("/v1/tasks/{id}"), None),

@@ -50,6 +50,16 @@ impl Calls {
         self.open.len()
     }
 
+    /// Tells whether a submit of this id is on its way.
+    pub fn has_submit_of(&self, id: &str) -> bool {
+        self.open.values().any(|call| match &call.request {
+            Request::Submit(tasks) | Request::Resubmit(tasks) => {
+                tasks.iter().any(|task| &*task.id == id)
+            }
+            _ => false,
+        })
+    }
+
     /// Tells whether none is.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
@@ -158,6 +168,7 @@ impl World {
 fn request_name(request: &Request) -> &'static str {
     match request {
         Request::Submit(_) => "ask submit",
+        Request::Resubmit(_) => "ask submit again",
         Request::Task { .. } => "ask task",
         Request::Tasks { .. } => "ask tasks",
         Request::Attempts { .. } => "ask attempts",

@@ -1,6 +1,7 @@
 //! Clients: what they ask, whom, how often they repeat it, and what they remember.
 
 use bytes::Bytes;
+use dtask_core::limits;
 use dtask_core::node::{Rejection, Reply, Request, TaskFilter};
 use dtask_core::rng::Rng;
 use dtask_core::spec::{
@@ -121,11 +122,11 @@ impl World {
                 let count = log_uniform(&mut client.rng, 2, 100);
                 Request::Submit((0..count).map(|_| self.draw_task(who, Schedule::Now)).collect())
             }
-            4 => Request::Submit(vec![old?]),
+            4 => self.repeat(who, old?)?,
             5 => {
                 let mut other = old?;
                 other.payload = Bytes::from_static(b"another payload");
-                Request::Submit(vec![other])
+                self.repeat(who, other)?
             }
             6 => Request::Cancel { id: id?, run: None },
             7 => Request::Task { id: id?, stale },
@@ -140,7 +141,7 @@ impl World {
                 stale,
             },
         };
-        if let Request::Submit(tasks) = &request {
+        if let Request::Submit(tasks) | Request::Resubmit(tasks) = &request {
             for task in tasks {
                 self.promises.invoked(task);
             }
@@ -149,6 +150,21 @@ impl World {
             self.remember(who, tasks[0].clone());
         }
         Some(request)
+    }
+
+    /// Sends a known id again. Where ids are forgotten at once only a marked re-send is safe, and
+    /// only when no unmarked sending is still on its way (P8.2).
+    fn repeat(&mut self, who: usize, task: NewTask) -> Option<Request> {
+        if self.forgets() {
+            return (!self.calls.has_submit_of(&task.id)).then(|| Request::Resubmit(vec![task]));
+        }
+        let marked = self.clients[who].rng.chance(1, 2);
+        Some(if marked { Request::Resubmit(vec![task]) } else { Request::Submit(vec![task]) })
+    }
+
+    /// The table of ended ids is too small for its window.
+    pub(super) const fn forgets(&self) -> bool {
+        self.config.ended_ids_max < limits::DEDUP_IDS_MAX as u64
     }
 
     fn remember(&mut self, who: usize, task: NewTask) {
@@ -206,6 +222,7 @@ impl World {
                         Err(Rejection::IdConflict { .. }) => {
                             self.probes.hit(Probe::ConflictRefused)
                         }
+                        Err(Rejection::Forgotten) => self.probes.hit(Probe::ForgottenRefused),
                         Ok(_) | Err(_) => {}
                     }
                 }
@@ -224,13 +241,18 @@ impl World {
             Rejection::OutcomeUnknown => {
                 self.probes.hit(Probe::OutcomeUnknown);
                 self.probes.hit(Probe::LeaderLostDuringSubmit);
-                self.again(call);
+                self.again(marked(call));
             }
             Rejection::NoLeader
             | Rejection::NotLeader { .. }
             | Rejection::Unavailable { .. }
-            | Rejection::Full { .. } => self.again(call),
+            | Rejection::Full { .. } => {
+                // Nothing was done; but another sending of the same id may be under way.
+                let call = if self.forgets() { marked(call) } else { call };
+                self.again(call);
+            }
             Rejection::IdConflict { .. }
+            | Rejection::Forgotten
             | Rejection::NotFound { .. }
             | Rejection::Terminal { .. }
             | Rejection::Running
@@ -242,13 +264,14 @@ impl World {
     pub(super) fn client_gives_up(&mut self, call: Call) {
         match call.purpose {
             Purpose::Fresh(_) => self.fresh_again(call),
-            Purpose::Load => self.again(call),
+            Purpose::Load => self.again(marked(call)),
         }
     }
 
     /// The same submit with the same ids at another node, soon or much later.
     fn again(&mut self, call: Call) {
-        if self.healed || call.tries >= TRIES_MAX || !matches!(call.request, Request::Submit(_)) {
+        let submits = matches!(call.request, Request::Submit(_) | Request::Resubmit(_));
+        if self.healed || call.tries >= TRIES_MAX || !submits {
             return;
         }
         let rng = &mut self.clients[call.client].rng;
@@ -268,6 +291,14 @@ impl World {
     /// True wall time, in microseconds since 1970.
     pub(super) fn true_wall(&self) -> i64 {
         self.config.epoch + self.at as i64
+    }
+}
+
+/// The same question, as its caller asks it when it does not know what became of it (P8.2).
+pub(super) fn marked(call: Call) -> Call {
+    match call.request {
+        Request::Submit(tasks) => Call { request: Request::Resubmit(tasks), ..call },
+        _ => call,
     }
 }
 

@@ -123,6 +123,8 @@ pub struct Config {
     pub piece_bytes: u64,
     /// The longest time from an input to the end of its turn, in microseconds.
     pub turn_micros: u64,
+    /// How many ended ids the cluster keeps (P8.2).
+    pub ended_ids_max: u64,
 }
 
 /// Faults of the network.
@@ -271,6 +273,11 @@ impl Config {
             epoch: EPOCHS[rng.below(2) as usize],
             piece_bytes: log_uniform(rng, 256, 65_536),
             turn_micros: log_uniform(rng, 1, 3_000),
+            ended_ids_max: if rng.chance(1, 4) {
+                log_uniform(rng, 1, 40)
+            } else {
+                limits::DEDUP_IDS_MAX as u64
+            },
         };
         config.bias(rng);
         config.later(&mut Rng::new(seed).fork("later"));
@@ -371,6 +378,7 @@ impl Config {
         self.snapshot_log_bytes = 4 << 20;
         self.segment_bytes = 131_072;
         self.turn_micros = 200;
+        self.ended_ids_max = limits::DEDUP_IDS_MAX as u64;
     }
 }
 

@@ -2,7 +2,7 @@
 //! each transaction, each restart.
 
 use dtask_core::id::{InstanceId, Token};
-use dtask_core::node::{Effect, Note, Rejection, Reply, Request};
+use dtask_core::node::{Accepted, Effect, Note, Rejection, Reply, Request};
 use dtask_core::spec::AttemptOutcome;
 use dtask_core::state::view::TaskStatus;
 use dtask_core::worker::Assignment;
@@ -151,7 +151,7 @@ impl World {
             return self.l9_a_wrong_state_serves_nobody(who, serves);
         }
         match (&call.request, reply) {
-            (Request::Submit(tasks), Reply::Submitted(results)) => {
+            (Request::Submit(tasks) | Request::Resubmit(tasks), Reply::Submitted(results)) => {
                 hold!(
                     "S8",
                     tasks.len() == results.len(),
@@ -160,7 +160,10 @@ impl World {
                     tasks.len()
                 );
                 for (task, result) in tasks.iter().zip(results) {
-                    let Ok(accepted) = result else { continue };
+                    let Ok(accepted) = result else {
+                        self.s9_only_a_re_send_is_forgotten(call, result)?;
+                        continue;
+                    };
                     let (id, serial) = (&task.id, accepted.serial);
                     let images = self.nodes.iter().map(|node| &node.image);
                     answers::s4_an_acknowledged_task_is_durable(
@@ -199,6 +202,25 @@ impl World {
                 answers::s27_a_waiting_task_has_a_reason(id, view, leads)?;
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// S9, the other half of P8.2: only a marked re-send is refused because its id may have been
+    /// forgotten, and only when more ids have ended than are kept.
+    fn s9_only_a_re_send_is_forgotten(
+        &self,
+        call: &Call,
+        result: &Result<Accepted, Rejection>,
+    ) -> Verdict {
+        if result == &Err(Rejection::Forgotten) {
+            let ended = self.chain.ledger().ended();
+            hold!(
+                "S9",
+                matches!(call.request, Request::Resubmit(_)) && ended > self.config.ended_ids_max,
+                "{:?} is refused as forgotten when {ended} tasks have ended",
+                call.request
+            );
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! fresh tasks (L2), end what is due (L3), empty its history lag (L4) and agree (L5).
 
 use bytes::Bytes;
-use dtask_core::node::{Reply, Request};
+use dtask_core::node::{Rejection, Reply, Request};
 use dtask_core::spec::{Backoff, NewTask, Profile, Retry, Schedule};
 use dtask_core::state::view::TaskStatus;
 
@@ -93,7 +93,7 @@ impl World {
             self.progress.led_at = Some(self.at);
             self.progress.fresh = vec![false; FRESH_TASKS as usize];
             for number in 0..FRESH_TASKS {
-                self.fresh_submit(number);
+                self.fresh_submit(number, format!("fresh-{number}").into());
             }
         }
         Ok(())
@@ -174,11 +174,11 @@ impl World {
         let number = self.progress.fresh.len() as u32;
         if number >= FRESH_TASKS {
             self.progress.fresh.push(false);
-            self.fresh_submit(number);
+            self.fresh_submit(number, format!("fresh-{number}").into());
         }
     }
 
-    fn fresh_submit(&mut self, number: u32) {
+    fn fresh_submit(&mut self, number: u32, id: Box<str>) {
         let retry = Retry {
             max_retries: 3,
             backoff: Backoff::Fixed,
@@ -187,7 +187,7 @@ impl World {
             no_retry_exit: Vec::new(),
         };
         let task = NewTask {
-            id: format!("fresh-{number}").into(),
+            id,
             name: "".into(),
             payload: Bytes::from_static(if number < FRESH_TASKS { b"fresh" } else { FRAGILE }),
             priority: 9,
@@ -205,8 +205,16 @@ impl World {
 
     /// An answer to a fresh question.
     pub(super) fn fresh_answered(&mut self, number: u32, call: &Call, reply: Reply) {
-        let id: Box<str> = format!("fresh-{number}").into();
+        let id: Box<str> = match &call.request {
+            Request::Submit(tasks) | Request::Resubmit(tasks) => tasks[0].id.clone(),
+            Request::Wait { id, .. } => id.clone(),
+            _ => return,
+        };
         match reply {
+            // Perhaps it ran; a caller who must know that it does takes another id.
+            Reply::Submitted(results) if results.contains(&Err(Rejection::Forgotten)) => {
+                self.fresh_submit(number, format!("{id}-again").into());
+            }
             Reply::Submitted(results) if results.iter().all(Result::is_ok) => {
                 self.ask(0, Request::Wait { id, run: None }, Purpose::Fresh(number), 0);
             }
@@ -227,6 +235,7 @@ impl World {
 
     /// Asks again, elsewhere, a little later.
     pub(super) fn fresh_again(&mut self, call: Call) {
+        let call = super::client::marked(call);
         self.agenda.push(self.at + FRESH_PAUSE_MICROS, Event::Again(Box::new(call)));
     }
 }

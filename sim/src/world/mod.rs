@@ -169,7 +169,7 @@ impl World {
             trace: Trace::default(),
             probes: Probes::default(),
             wire: Wire::default(),
-            chain: Chain::new(),
+            chain: Chain::keeping_ended_ids(config.ended_ids_max),
             outside: Outside::default(),
             promises: Promises::default(),
             healed: false,

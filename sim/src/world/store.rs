@@ -244,6 +244,7 @@ impl World {
             snapshot_log_bytes_min: self.config.snapshot_log_bytes,
             inflight_bytes_max: self.config.inflight_bytes,
             digest_every: self.config.digest_every,
+            ended_ids_max: self.config.ended_ids_max,
             ..NodeConfig::new(id, voters, incarnation, self.rng.node.next_u64())
         }
     }

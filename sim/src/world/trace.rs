@@ -216,6 +216,8 @@ probes! {
     RotFound = "flipped bit found at start",
     /// The watchdog killed what a frozen worker had running.
     WatchdogFired = "watchdog killed a frozen worker's handlers",
+    /// A marked re-send was refused, since its id may have been forgotten.
+    ForgottenRefused = "re-send of a forgotten id answered unknown",
     /// A worker died and left handlers to its watchdog.
     Orphaned = "handlers outlived their worker",
 }

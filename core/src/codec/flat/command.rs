@@ -66,13 +66,16 @@ pub fn put_command(out: &mut Vec<u8>, command: &Command<'_>) {
     }
 }
 
+/// Beside a priority of at most nine: the mark of a re-send (P8.2).
+const RETRY: u8 = 0x80;
+
 fn put_create(out: &mut Vec<u8>, create: &Create<'_>) {
     out.put_u8(1);
     out.put_text(create.id);
     out.put_text(create.name);
     out.put_bytes(create.payload);
     out.put_u16(create.profile);
-    out.put_u8(create.priority);
+    out.put_u8(create.priority | if create.retry { RETRY } else { 0 });
     put_instance(out, create.open);
     match &create.start {
         Start::Ready => out.put_u8(1),
@@ -157,12 +160,15 @@ pub fn read_command(bytes: &[u8]) -> Result<Command<'_>, DecodeError> {
 }
 
 fn read_create<'a>(from: &mut Cursor<'a>) -> Result<Create<'a>, DecodeError> {
+    let (id, name) = (from.text()?, from.text()?);
+    let (payload, profile, priority) = (from.bytes()?, from.u16()?, from.u8()?);
     Ok(Create {
-        id: from.text()?,
-        name: from.text()?,
-        payload: from.bytes()?,
-        profile: from.u16()?,
-        priority: from.u8()?,
+        id,
+        name,
+        payload,
+        profile,
+        priority: priority & !RETRY,
+        retry: priority & RETRY != 0,
         open: read_instance(from)?,
         start: match from.u8()? {
             1 => Start::Ready,

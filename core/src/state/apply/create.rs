@@ -42,6 +42,10 @@ impl State {
         if let Some(answer) = self.repeat(create, profile, hash) {
             return answer;
         }
+        // Upholds S9: the first sending may have been run, and forgotten since.
+        if create.retry && self.forgets_too_soon() {
+            return Err(Refusal::Forgotten);
+        }
         if self.live_tasks >= limits::LIVE_TASKS_MAX
             || self.slab.len() as u64 >= 2 * limits::LIVE_TASKS_MAX
         {
@@ -49,6 +53,12 @@ impl State {
         }
         let slot = self.insert_task(create, profile, hash)?;
         self.start_task(slot, create, changes)
+    }
+
+    /// Ids were forgotten that are still in their window (P8.2).
+    fn forgets_too_soon(&self) -> bool {
+        let forgot = self.meta.forgot;
+        forgot != Timestamp::default() && self.meta.at < forgot + limits::DEDUP_WINDOW
     }
 
     fn repeat(

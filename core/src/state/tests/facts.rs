@@ -1,6 +1,6 @@
 //! One-shot tasks and their attempts.
 
-use super::{Rig, WORKER, close, create, created, profile};
+use super::{KEY, Rig, WORKER, close, create, created, profile};
 use crate::id::{InstanceId, RecordRef, Serial, Slot, Token};
 use crate::limits;
 use crate::spec::{AttemptOutcome, Backoff, Profile, Retry, StopWhy};
@@ -89,6 +89,32 @@ fn an_id_is_free_again_after_the_window() {
     rig.pass(3_600);
     assert_eq!(rig.state.ended("a"), None);
     assert!(rig.submit("a").serial > task.serial);
+}
+
+#[test]
+fn a_marked_re_send_is_not_run_while_ids_are_forgotten_before_their_window_ends() {
+    let mut rig = Rig::on(State::new(KEY).keeping_ended_ids(2));
+    let again = |id| Command::Create(Create { retry: true, ..create(id) });
+    let forgotten = Applied::Refused(Refusal::Forgotten);
+    // Nothing was forgotten: an unknown id was never accepted.
+    created(rig.one(again("a")));
+    for id in ["b", "c"] {
+        rig.submit(id);
+    }
+    for id in ["a", "b", "c"] {
+        let target = rig.state.find(id).expect("it lives");
+        rig.one(Command::Cancel { target });
+        rig.store_all();
+        rig.pass(10);
+    }
+    assert_eq!(rig.one(again("a")), forgotten);
+    assert_eq!(rig.one(again("never")), forgotten, "the table cannot tell");
+    assert_eq!(rig.one(again("b")), Applied::Repeated { live: None });
+    // Without the mark it is another task under a name that is free.
+    rig.submit("new");
+    // What was forgotten is out of its window like everything before it.
+    rig.pass(3_600);
+    created(rig.one(again("a")));
 }
 
 #[test]

@@ -214,6 +214,18 @@ fn varied() -> Rig {
 }
 
 #[test]
+fn a_snapshot_says_how_many_ids_are_kept_and_which_were_forgotten() {
+    let mut rig = Rig::on(State::new(super::KEY).keeping_ended_ids(0));
+    let target = rig.submit("a");
+    rig.one(Command::Cancel { target });
+    rig.store_all();
+    let stream = snapshot(&mut rig.state, 64);
+    rig.state = load(&stream, 7).expect("it is whole");
+    let again = Command::Create(Create { retry: true, ..create("a") });
+    assert_eq!(rig.one(again), Applied::Refused(crate::state::Refusal::Forgotten));
+}
+
+#[test]
 fn a_snapshot_comes_back_as_it_was() {
     let mut rig = varied();
     let stream = snapshot(&mut rig.state, 64);

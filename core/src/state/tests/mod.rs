@@ -29,7 +29,10 @@ struct Rig {
 impl Rig {
     /// An empty state at second 1,000 with one registered worker.
     fn new() -> Self {
-        let state = State::new(KEY);
+        Self::on(State::new(KEY))
+    }
+
+    fn on(state: State) -> Self {
         let at = Timestamp::from_seconds(1_000);
         let mut rig = Self { state, index: 0, at, changes: Changes::default() };
         rig.run(&[Command::RegisterInstance { instance: WORKER, name: "w1" }]);
@@ -106,6 +109,7 @@ fn create(id: &str) -> Create<'_> {
         payload: b"payload",
         profile: 0,
         priority: 5,
+        retry: false,
         start: Start::Ready,
         open: None,
     }

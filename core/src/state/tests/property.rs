@@ -168,6 +168,7 @@ fn create(id: u8, spec: u8, open: Option<InstanceId>, ids: &[String]) -> Command
         payload: ids[usize::from(spec)].as_bytes(),
         profile: u16::from(spec % 3),
         priority: spec % 10,
+        retry: false,
         start,
         open,
     })

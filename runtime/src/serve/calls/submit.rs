@@ -22,10 +22,10 @@ impl Calls {
         name(request.task.get_or_insert_default());
         // Only a node that does not lead needs the message once more.
         let again = (!self.status.leads()).then(|| request.clone());
-        let draft = request.task.unwrap_or_default();
+        let (draft, retry) = (request.task.unwrap_or_default(), request.retry);
         let id = draft.id.clone();
         let task = spec::new_task(draft, fresh_id).map_err(|fault| self.refused(fault))?;
-        match self.accept(call, vec![task]).await {
+        match self.accept(call, vec![task], retry).await {
             Ok(results) => match results.into_iter().next() {
                 Some(Ok(accepted)) => Ok(views::accepted(id, &accepted)),
                 Some(Err(rejection)) => Err(self.refused(rejection.into())),
@@ -52,7 +52,7 @@ impl Calls {
         request.tasks.iter_mut().for_each(name);
         let again = (!self.status.leads()).then(|| request.clone());
         let (tasks, results) = self.drafts(request.tasks);
-        let answers = match self.accept(call, tasks).await {
+        let answers = match self.accept(call, tasks, request.retry).await {
             Ok(answers) => answers,
             Err(No::Refused(fault)) => return Err(self.refused(fault)),
             Err(No::AskLeader(address)) => {
@@ -96,12 +96,14 @@ impl Calls {
         &self,
         call: Call,
         tasks: Vec<NewTask>,
+        retry: bool,
     ) -> Result<Vec<Result<Accepted, Rejection>>, No> {
         if tasks.is_empty() {
             return Ok(Vec::new());
         }
         let began = Instant::now();
-        match self.put(call, Request::Submit(tasks)).await? {
+        let request = if retry { Request::Resubmit(tasks) } else { Request::Submit(tasks) };
+        match self.put(call, request).await? {
             Reply::Submitted(results) => {
                 let metrics = self.status.metrics();
                 metrics.committed(began.elapsed());

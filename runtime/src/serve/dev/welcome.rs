@@ -42,7 +42,7 @@ async fn submit(server: &str, runs: bool) -> Result<Option<String>, Status> {
     };
     // The same id: a repeat after an unknown outcome is the same task (P8.2).
     while let Err(status) =
-        client.submit_task(v1::SubmitTaskRequest { task: Some(task.clone()) }).await
+        client.submit_task(v1::SubmitTaskRequest { task: Some(task.clone()), retry: false }).await
     {
         again(&status)?;
         tokio::time::sleep(RETRY).await;

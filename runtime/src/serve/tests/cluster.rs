@@ -20,7 +20,7 @@ async fn every_node_takes_submits_and_answers_reads() {
         assert_eq!(got.expect("any node reads").into_inner().r#type, "noop");
         let again = submit(&mut client, task("from-0", "noop")).await;
         assert!(!again.created, "the same id and spec was accepted before");
-        let request = v1::SubmitTaskRequest { task: Some(task("from-0", "other")) };
+        let request = v1::SubmitTaskRequest { task: Some(task("from-0", "other")), retry: false };
         let conflict = client.submit_task(request).await.expect_err("another spec");
         assert_eq!(conflict.code(), tonic::Code::AlreadyExists);
     }
@@ -111,7 +111,7 @@ async fn largest_task_and_largest_batches_reach_every_node_and_outlive_a_restart
     let each = limits::BATCH_BYTES_MAX / 4;
     for (name, count, bytes) in [("heavy", 4, each), ("many", limits::BATCH_TASKS_MAX, 0)] {
         let tasks = (0..count).map(|n| heavy(&format!("{name}-{n}"), bytes)).collect();
-        let request = v1::SubmitTasksRequest { tasks };
+        let request = v1::SubmitTasksRequest { tasks, retry: false };
         let answer = client.submit_tasks(request).await.expect("it is legal").into_inner();
         assert_eq!(answer.results.len(), count);
         assert!(answer.results.iter().all(|result| result.accepted.is_some()));
@@ -145,7 +145,7 @@ async fn node_behind_the_log_catches_up_by_snapshot() {
             payload: vec![b'x'; 200].into(),
             ..task(&format!("t-{batch}-{n}"), "noop")
         });
-        let request = v1::SubmitTasksRequest { tasks: tasks.collect() };
+        let request = v1::SubmitTasksRequest { tasks: tasks.collect(), retry: false };
         let answer = client.submit_tasks(request).await.expect("a leader is there").into_inner();
         assert!(answer.results.iter().all(|result| result.accepted.is_some()));
     }

@@ -183,7 +183,7 @@ pub(super) async fn submit(
 ) -> v1::SubmitTaskResponse {
     let asking = async {
         loop {
-            let request = v1::SubmitTaskRequest { task: Some(task.clone()) };
+            let request = v1::SubmitTaskRequest { task: Some(task.clone()), retry: true };
             match client.submit_task(request).await {
                 Ok(accepted) => return accepted.into_inner(),
                 Err(status) => {

@@ -331,4 +331,10 @@ impl Ledger {
     pub const fn at(&self) -> Timestamp {
         self.at
     }
+
+    /// How many tasks have ended.
+    pub fn ended(&self) -> u64 {
+        let tasks = self.by_id.values().filter_map(|serial| self.records.get(serial));
+        tasks.filter(|record| record.done.is_some()).count() as u64
+    }
 }
