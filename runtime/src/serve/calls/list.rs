@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use dtask_core::id::{RunNumber, Token};
+use dtask_core::leader::calls::is_terminal;
 use dtask_core::node::{Reply, Request, TaskFilter};
 use dtask_core::spec::AttemptOutcome;
 use dtask_core::state::history::{AttemptRow, RunRow};
@@ -54,7 +55,10 @@ impl Calls {
             }
         };
         let (rows, next) = cut(rows, limit, |row| Place::Task(row.created_at, row.id.clone()));
-        let tasks = self.overlay(rows, &filter).await?.into_iter().map(views::task).collect();
+        let Some(rows) = self.overlay(history.as_ref(), rows, &filter).await? else {
+            return self.walk(filter, 0, limit, request.stale, fingerprint).await;
+        };
+        let tasks = rows.into_iter().map(views::task).collect();
         let next_page_token = next.map_or_else(String::new, |place| place.token(fingerprint));
         Ok(v1::ListTasksResponse { tasks, next_page_token, partial: !level })
     }
@@ -83,12 +87,13 @@ impl Calls {
     }
 
     /// Rows with the live fields of those that are in memory; a row that no longer matches is
-    /// left out.
+    /// left out. `None` when the database went away meanwhile.
     async fn overlay(
         &self,
+        history: &dyn HistoryRead,
         rows: Vec<TaskView>,
         filter: &TaskFilter,
-    ) -> Result<Vec<TaskView>, Fault> {
+    ) -> Result<Option<Vec<TaskView>>, Fault> {
         let ids: Vec<Box<str>> = rows.iter().map(|row| row.id.clone()).collect();
         let limit = u32::try_from(ids.len()).unwrap_or(u32::MAX);
         let filter_none = TaskFilter::default();
@@ -102,12 +107,27 @@ impl Calls {
         };
         let mut live: BTreeMap<(Box<str>, u64), TaskView> =
             live.into_iter().map(|task| ((task.id.clone(), task.serial), task)).collect();
-        let rows = rows.into_iter().filter_map(|row| {
-            let row = live.remove(&(row.id.clone(), row.serial)).unwrap_or(row);
-            let fits = filter.statuses.is_empty() || filter.statuses.contains(&row.status);
-            fits.then_some(row)
-        });
-        Ok(rows.collect())
+        let mut shown = Vec::with_capacity(rows.len());
+        for row in rows {
+            let row = match live.remove(&(row.id.clone(), row.serial)) {
+                Some(live) => live,
+                None if is_terminal(row.status) => row,
+                // It left memory after the page was read, so its last row is stored by now. A row
+                // of a later creation has a place of its own in the list.
+                None => match history.task(&row.id).await {
+                    Ok(Some(last)) if last.serial == row.serial => last,
+                    Ok(_) => continue,
+                    Err(away) => {
+                        self.away(&away);
+                        return Ok(None);
+                    }
+                },
+            };
+            if filter.statuses.is_empty() || filter.statuses.contains(&row.status) {
+                shown.push(row);
+            }
+        }
+        Ok(Some(shown))
     }
 
     /// A page of a task's runs, oldest first.

@@ -107,10 +107,19 @@ impl Calls {
         let mut row = row.ok_or_else(missing)?;
         if row.view.outcome.is_none() {
             let question = Request::Attempts { id: row.task_id.clone(), stale: true };
-            if let Ok(Reply::Attempts { attempts, .. }) = self.put(Call::default(), question).await
-                && let Some(live) = attempts.into_iter().find(|live| live.token == token)
-            {
-                row.view = live;
+            let live = match self.put(Call::default(), question).await {
+                Ok(Reply::Attempts { attempts, .. }) => {
+                    attempts.into_iter().find(|live| live.token == token)
+                }
+                Ok(_) | Err(_) => None,
+            };
+            match live {
+                Some(live) => row.view = live,
+                // It left memory after its row was read, so its last row is stored by now.
+                None => {
+                    let last = history.execution(token).await.map_err(|away| self.away(&away))?;
+                    row = last.ok_or_else(missing)?;
+                }
             }
         }
         Ok(row)

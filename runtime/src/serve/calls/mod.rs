@@ -11,6 +11,8 @@ mod logs;
 mod look;
 mod page;
 mod submit;
+#[cfg(all(test, not(madsim)))]
+mod tests;
 
 use std::sync::Arc;
 
