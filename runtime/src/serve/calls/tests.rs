@@ -4,12 +4,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use dtask_core::id;
 use dtask_core::id::NodeId;
 use dtask_core::spec::{AttemptOutcome, Profile};
 use dtask_core::state::history::{AttemptRow, RunRow};
 use dtask_core::state::view::{AttemptView, TaskStatus, TaskView};
 use dtask_core::time::Timestamp;
-use dtask_core::id;
 use dtask_proto::v1;
 use futures_util::future::BoxFuture;
 
