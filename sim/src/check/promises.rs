@@ -18,6 +18,9 @@ pub struct Acknowledged {
     pub leader: usize,
     /// When it said so first.
     pub at: u64,
+    /// Somebody was told that it is new. A leader that was paused with the acknowledgements in its
+    /// mail says so after a later leader has answered a repeat, and is right.
+    new: bool,
 }
 
 /// What clients asked for and were promised.
@@ -83,13 +86,15 @@ impl Promises {
             );
             hold!(
                 "S9",
-                before.serial != serial || !accepted.new,
+                before.serial != serial || !(before.new && accepted.new),
                 "{id} was acknowledged as new twice with serial {serial}"
             );
         }
         // Another creation under an id whose reservation had passed counts from its own time.
         let same = before.filter(|before| before.serial == serial);
-        let first = same.unwrap_or(Acknowledged { serial, leader, at });
+        let new = accepted.new || same.is_some_and(|before| before.new);
+        let first = same.unwrap_or(Acknowledged { serial, leader, at, new });
+        let first = Acknowledged { new, ..first };
         self.acknowledged.insert(id.into(), first);
         Ok(before)
     }
