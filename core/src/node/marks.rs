@@ -83,31 +83,29 @@ impl Marks {
         }
     }
 
-    /// What the newest index proves at which others can be compared with this node.
+    /// What the marks prove: the newest index at which a majority is known to agree decides. Under
+    /// load members tell of different indexes, so that only few are known of all of them.
     pub(super) fn judge(&self, now: Instant, own: NodeId, voters: &[NodeId]) -> Finding {
+        let majority = voters.len() / 2 + 1;
+        let own_vote = usize::from(voters.contains(&own));
+        let mut undecided = Finding::Sound;
         for (mark, since) in self.own.iter().rev() {
             let others = voters.iter().filter(|id| **id != own);
             let others: Vec<Mark> =
                 others.filter_map(|id| self.mark_of(*id, mark.index)).copied().collect();
-            if others.is_empty() {
-                continue;
-            }
-            let majority = voters.len() / 2 + 1;
-            let own_vote = usize::from(voters.contains(&own));
-            let agree = others.iter().filter(|other| *other == mark).count() + own_vote;
-            let differing = |other: &&Mark| *other != mark;
-            let votes = |other: &Mark| others.iter().filter(|it| *it == other).count();
-            if others.iter().filter(differing).any(|other| votes(other) >= majority) {
+            let votes = |mark: &Mark| others.iter().filter(|other| *other == mark).count();
+            if others.iter().any(|other| other != mark && votes(other) >= majority) {
                 return Finding::Diverged(mark.index);
             }
-            let differ = others.iter().any(|other| other != mark);
-            let waited = now.since(*since) >= PATIENCE;
-            if differ && agree < majority && waited {
-                return Finding::Split(mark.index);
+            if votes(mark) + own_vote >= majority {
+                break;
             }
-            return Finding::Sound;
+            let differ = others.iter().any(|other| other != mark);
+            if differ && undecided == Finding::Sound && now.since(*since) >= PATIENCE {
+                undecided = Finding::Split(mark.index);
+            }
         }
-        Finding::Sound
+        undecided
     }
 
     /// Whether a member's state differs from this node's at the newest index where both are known.
@@ -178,6 +176,17 @@ mod tests {
         marks.hear(NodeId(3), &[mark(16, 1)]);
         assert_eq!(marks.judge(at(0), NodeId(1), &VOTERS), Finding::Diverged(16));
         assert!(marks.differs(NodeId(2)) && !marks.differs(NodeId(4)));
+    }
+
+    #[test]
+    fn an_index_that_few_have_told_of_hides_no_older_one() {
+        let mut marks = Marks::new(8);
+        for index in [8, 16] {
+            marks.note(at(0), mark(index, u128::from(index)));
+        }
+        marks.hear(NodeId(2), &[mark(8, 1), mark(16, 1)]);
+        marks.hear(NodeId(3), &[mark(8, 1)]);
+        assert_eq!(marks.judge(at(0), NodeId(1), &VOTERS), Finding::Diverged(8));
     }
 
     #[test]
