@@ -231,10 +231,11 @@ impl World {
         self.outside.started(self.chain.ledger(), instance, assignment, |_| false)
     }
 
-    /// A lease ended: was its worker alive and at work?
+    /// A lease ended. Upholds the fence's half of S11: whoever held it was dead before (P7.4).
     pub(super) fn lease_expired(&mut self, token: Token) {
-        if self.workers.iter().any(|worker| worker.handlers.contains_key(&token)) {
-            self.probes.hit(Probe::LeaseLostUnderLiveWorker);
+        if let Some(who) = self.workers.iter().position(|w| w.handlers.contains_key(&token)) {
+            let what = format!("the lease of {token} ends while worker {} runs it", who + 1);
+            self.fail("S11", what);
         }
     }
 

@@ -83,7 +83,7 @@ impl World {
             }
             EFFECT => {
                 if !self.outside.effect(&run.key, token) {
-                    self.probes.hit(Probe::EffectFenced);
+                    self.fail("S11", format!("{token} has an effect after a newer one had"));
                 }
                 if !run.hangs {
                     self.agenda.push(at + run.length / 2, Event::HandlerDue(life, token, END));

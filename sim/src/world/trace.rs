@@ -128,14 +128,10 @@ probes! {
     RepeatAfterFailover = "repeat answered after failover",
     /// Another spec under a known id was refused.
     ConflictRefused = "id conflict refused",
-    /// A lease ended while its worker still ran the handler.
-    LeaseLostUnderLiveWorker = "lease expired under a live worker",
     /// A report of a token that is no longer open was refused.
     StaleReportRefused = "stale report refused",
     /// A worker fenced its own handler.
     HandlerKilled = "handler killed",
-    /// The store outside refused an older token.
-    EffectFenced = "effect of an older token refused outside",
     /// A node installed a snapshot.
     SnapshotInstalled = "snapshot installed",
     /// A node took a snapshot.
