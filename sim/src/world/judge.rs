@@ -231,7 +231,7 @@ impl World {
         self.outside.started(self.chain.ledger(), instance, assignment, |_| false)
     }
 
-    /// A lease ended. Upholds the fence's half of S11: whoever held it was dead before (P7.4).
+    /// S11: a lease ended; the handler that had it is dead before (P7.4).
     pub(super) fn lease_expired(&mut self, token: Token) {
         if let Some(who) = self.workers.iter().position(|w| w.handlers.contains_key(&token)) {
             let what = format!("the lease of {token} ends while worker {} runs it", who + 1);
