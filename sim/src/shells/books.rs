@@ -254,8 +254,16 @@ impl Books {
             Note::HistoryRefused { text } => {
                 return Err(Violation::new("S18", format!("node {}: {text}", place + 1)));
             }
+            // Nothing damages a state here.
+            Note::Diverged { index } => {
+                let what = format!("node {} takes its state at {index} for wrong", place + 1);
+                return Err(Violation::new("S6", what));
+            }
             Note::Fenced { .. } => self.seen.hit(seen::STALE_REPORT),
-            Note::Formed { .. } | Note::SnapshotTaken { .. } | Note::Warning { .. } => {}
+            Note::Formed { .. }
+            | Note::SnapshotTaken { .. }
+            | Note::HandsOn { .. }
+            | Note::Warning { .. } => {}
         }
         Ok(())
     }
