@@ -14,7 +14,7 @@ const MADSIM: &[&str] =
 const SEEDS: &str = "300";
 
 /// Tests of `tests/` that tell one story each of real faults, too much its own for the matrix.
-const STORIES: &[&str] = &["kill"];
+const STORIES: &[&str] = &["kill", "history_postgres"];
 
 struct Stage {
     name: &'static str,
@@ -127,7 +127,16 @@ fn real() -> Result<()> {
     packages()?;
     let mut words =
         vec!["test", "--workspace", "--features", "dtask-tests/real,dtask-runtime/real"];
-    for test in ["history", "tour", "wrong_input", "clients", "postgres", "watchdog", "kill"] {
+    for test in [
+        "history",
+        "tour",
+        "wrong_input",
+        "clients",
+        "postgres",
+        "history_postgres",
+        "watchdog",
+        "kill",
+    ] {
         words.extend(["--test", test]);
     }
     words.extend(["--", "--nocapture", "--test-threads", "1"]);
@@ -146,7 +155,7 @@ pub(crate) fn matrix(words: &[&str]) -> Result<()> {
     let mut stories =
         cargo_command(&["test", "--package", "dtask-tests", "--features", "dtask-tests/real"]);
     stories.args(STORIES.iter().flat_map(|test| ["--test", test]));
-    stories.args(["--", "--nocapture", "--test-threads", "1"]);
+    stories.args(["--", "--nocapture", "--test-threads", "1"]).env("DTASK_LONG", "1");
     check(stories)
 }
 
