@@ -1,5 +1,6 @@
-//! The writer's statements: one upsert of many rows a statement, in a few sizes, so that the
-//! database prepares each once (datapath: history).
+//! The writer's statements: one upsert of one row a table, which the database prepares once and
+//! steps through row after row. Against statements of 500 rows, that saves the list of values, its
+//! copies and its way to another thread.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -8,13 +9,9 @@ use dtask_core::spec::draft::words;
 use dtask_core::spec::{Recurrence, Rule};
 use dtask_core::state::history::{AttemptRow, HistoryGap, RunRow, TaskRow};
 use dtask_core::time::Timestamp;
-use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
-use sqlx::{Arguments as _, Encode, Type};
+use rusqlite::{CachedStatement, Connection, ToSql};
 
 use super::words::{CAUSES, OUTCOMES, STATUSES, WAITS, word};
-
-/// Rows of one statement, largest first: few enough to stay below SQLite's 32,766 parameters.
-const SIZES: [usize; 4] = [500, 100, 10, 1];
 
 /// A table as its upsert sees it: the columns in the order in which rows bind them.
 struct Table {
@@ -122,24 +119,42 @@ static ATTEMPTS: Table = Table {
     newer: "excluded.change >= execution_logs.change",
 };
 
-static UPSERT_TASKS: LazyLock<Vec<String>> = LazyLock::new(|| TASKS.upserts());
-static UPSERT_RUNS: LazyLock<Vec<String>> = LazyLock::new(|| RUNS.upserts());
-static UPSERT_ATTEMPTS: LazyLock<Vec<String>> = LazyLock::new(|| ATTEMPTS.upserts());
+/// Columns of `tasks` that stay NULL in a one-shot task that runs at once and was never delayed.
+const RARE: &[&str] = &[
+    "at",
+    "every",
+    "starts_at",
+    "cron_expr",
+    "timezone",
+    "dst_gap",
+    "dst_fold",
+    "misfire",
+    "catch_up",
+    "overlap",
+    "wait",
+    "wait_message",
+    "wait_since",
+    "wait_until",
+    "last_failure_at",
+    "next_run_at",
+];
+
+static UPSERT_TASK: LazyLock<String> = LazyLock::new(|| TASKS.upsert(&[]));
+static UPSERT_PLAIN_TASK: LazyLock<String> = LazyLock::new(|| TASKS.upsert(RARE));
+static UPSERT_RUN: LazyLock<String> = LazyLock::new(|| RUNS.upsert(&[]));
+static UPSERT_ATTEMPT: LazyLock<String> = LazyLock::new(|| ATTEMPTS.upsert(&[]));
 
 impl Table {
-    /// One statement for each of [`SIZES`].
-    fn upserts(&self) -> Vec<String> {
-        SIZES.iter().map(|rows| self.upsert(*rows)).collect()
-    }
-
-    fn upsert(&self, rows: usize) -> String {
-        let places = vec!["?"; self.columns.len()].join(",");
-        let rows = vec![format!("({places})"); rows].join(",");
+    /// The statement for rows in which the columns `without` are NULL: `excluded` has them so.
+    fn upsert(&self, without: &[&str]) -> String {
+        let given: Vec<&str> =
+            self.columns.iter().copied().filter(|column| !without.contains(column)).collect();
         let keys: Vec<&str> = self.key.split(", ").collect();
         let mut sql = format!(
-            "INSERT INTO {} ({}) VALUES {rows} ON CONFLICT ({}) DO UPDATE SET ",
+            "INSERT INTO {} ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET ",
             self.name,
-            self.columns.join(","),
+            given.join(","),
+            vec!["?"; given.len()].join(","),
             self.key
         );
         let others = self.columns.iter().filter(|column| !keys.contains(column));
@@ -154,66 +169,67 @@ impl Table {
 }
 
 /// Notes a gap. A gap that grew before its row was stored has one row.
-pub(super) async fn gap(db: &mut SqliteConnection, gap: &HistoryGap) -> sqlx::Result<()> {
-    let mut row = Row { arguments: SqliteArguments::default(), failed: None };
-    row.number(gap.from).number(gap.to);
-    row.number(gap.dropped.tasks).number(gap.dropped.runs).number(gap.dropped.attempts);
-    if let Some(error) = row.failed {
-        return Err(sqlx::Error::Encode(error));
-    }
+pub(super) fn gap(db: &Connection, gap: &HistoryGap) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO dtask_gaps (first, last, tasks, runs, executions) \
                VALUES (?, ?, ?, ?, ?)";
-    sqlx::query_with(sql, row.arguments).execute(db).await?;
-    Ok(())
+    let mut row = Row::new(db, sql)?;
+    row.number(gap.from).number(gap.to);
+    row.number(gap.dropped.tasks).number(gap.dropped.runs).number(gap.dropped.attempts);
+    row.store()
 }
 
 /// Upserts tasks.
-pub(super) async fn tasks(db: &mut SqliteConnection, rows: &[TaskRow]) -> sqlx::Result<()> {
-    upsert(db, &UPSERT_TASKS, rows, bind_task).await
-}
-
-/// Upserts runs.
-pub(super) async fn runs(db: &mut SqliteConnection, rows: &[RunRow]) -> sqlx::Result<()> {
-    upsert(db, &UPSERT_RUNS, rows, bind_run).await
-}
-
-/// Upserts attempts.
-pub(super) async fn attempts(db: &mut SqliteConnection, rows: &[AttemptRow]) -> sqlx::Result<()> {
-    upsert(db, &UPSERT_ATTEMPTS, rows, bind_attempt).await
-}
-
-async fn upsert<R>(
-    db: &mut SqliteConnection,
-    statements: &'static [String],
-    mut rows: &[R],
-    bind: fn(&mut Row, &R),
-) -> sqlx::Result<()> {
-    for (size, sql) in SIZES.iter().zip(statements) {
-        while rows.len() >= *size {
-            let (now, later) = rows.split_at(*size);
-            let mut row = Row { arguments: SqliteArguments::default(), failed: None };
-            for each in now {
-                bind(&mut row, each);
-            }
-            if let Some(error) = row.failed {
-                return Err(sqlx::Error::Encode(error));
-            }
-            sqlx::query_with(sql.as_str(), row.arguments).execute(&mut *db).await?;
-            rows = later;
-        }
+pub(super) fn tasks(db: &Connection, rows: &[TaskRow]) -> rusqlite::Result<()> {
+    let mut plain = Row::new(db, &UPSERT_PLAIN_TASK)?;
+    let mut any = Row::new(db, &UPSERT_TASK)?;
+    for task in rows {
+        let row = if is_plain(task) { &mut plain } else { &mut any };
+        bind_task(row, task);
+        row.store()?;
     }
     Ok(())
 }
 
-/// Values in the order of the columns.
-struct Row {
-    arguments: SqliteArguments,
-    failed: Option<sqlx::error::BoxDynError>,
+/// Upserts runs.
+pub(super) fn runs(db: &Connection, rows: &[RunRow]) -> rusqlite::Result<()> {
+    upsert(db, &UPSERT_RUN, rows, bind_run)
 }
 
-impl Row {
-    fn put<'t>(&mut self, value: impl Encode<'t, Sqlite> + Type<Sqlite>) -> &mut Self {
-        if let Err(error) = self.arguments.add(value) {
+/// Upserts attempts.
+pub(super) fn attempts(db: &Connection, rows: &[AttemptRow]) -> rusqlite::Result<()> {
+    upsert(db, &UPSERT_ATTEMPT, rows, bind_attempt)
+}
+
+fn upsert<R>(
+    db: &Connection,
+    sql: &str,
+    rows: &[R],
+    bind: fn(&mut Row<'_>, &R),
+) -> rusqlite::Result<()> {
+    let mut row = Row::new(db, sql)?;
+    for each in rows {
+        bind(&mut row, each);
+        row.store()?;
+    }
+    Ok(())
+}
+
+/// A prepared statement that takes its values in the order of the columns.
+struct Row<'db> {
+    statement: CachedStatement<'db>,
+    /// Values so far.
+    values: usize,
+    failed: Option<rusqlite::Error>,
+}
+
+impl<'db> Row<'db> {
+    fn new(db: &'db Connection, sql: &str) -> rusqlite::Result<Self> {
+        Ok(Self { statement: db.prepare_cached(sql)?, values: 0, failed: None })
+    }
+
+    fn put(&mut self, value: impl ToSql) -> &mut Self {
+        self.values += 1;
+        if let Err(error) = self.statement.raw_bind_parameter(self.values, value) {
             self.failed = Some(error);
         }
         self
@@ -238,32 +254,61 @@ impl Row {
         }
         self
     }
+
+    /// Writes the row and makes ready for the next one.
+    fn store(&mut self) -> rusqlite::Result<()> {
+        self.values = 0;
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        self.statement.raw_execute().map(drop)
+    }
 }
 
-fn bind_task(row: &mut Row, task: &TaskRow) {
+/// Whether all of [`RARE`] is NULL.
+fn is_plain(task: &TaskRow) -> bool {
+    let view = &task.view;
+    view.at.is_none()
+        && view.recurrence.is_none()
+        && view.wait.is_none()
+        && view.last_failure_at.is_none()
+        && view.next_run_at.is_none()
+}
+
+/// In the order of the columns of [`TASKS`], without [`RARE`] ones when the task is plain.
+fn bind_task(row: &mut Row<'_>, task: &TaskRow) {
     let view = &task.view;
     let profile = &view.profile;
+    let plain = is_plain(task);
     row.put(&*view.id).number(view.serial).number(task.number).put(task.deleted);
     row.put(&*view.name).put(&*profile.kind).put(&*profile.queue);
     row.put(word(&STATUSES, &view.status)).put(view.priority).put(&view.payload[..]);
-    row.maybe_time(view.at);
-    match &view.recurrence {
-        None => row.nulls(9),
-        Some(recurrence) => bind_recurrence(row, recurrence),
-    };
+    if !plain {
+        row.maybe_time(view.at);
+        match &view.recurrence {
+            None => row.nulls(9),
+            Some(recurrence) => bind_recurrence(row, recurrence),
+        };
+    }
     let retry = &profile.retry;
     row.put(retry.max_retries).put(word(&words::BACKOFF, &retry.backoff));
     row.number(retry.backoff_base_ms).number(retry.backoff_max_ms);
-    // JSON: [1,2].
-    row.put(format!("{:?}", retry.no_retry_exit)).number(profile.run_timeout_ms);
-    match &view.wait {
-        None => row.nulls(4),
-        Some(wait) => row
-            .put(word(&WAITS, &wait.code))
-            .put(wait.message.as_str())
-            .time(wait.since)
-            .maybe_time(wait.until),
+    match retry.no_retry_exit.as_slice() {
+        [] => row.put("[]"),
+        // JSON: [1,2].
+        codes => row.put(format!("{codes:?}")),
     };
+    row.number(profile.run_timeout_ms);
+    if !plain {
+        match &view.wait {
+            None => row.nulls(4),
+            Some(wait) => row
+                .put(word(&WAITS, &wait.code))
+                .put(wait.message.as_str())
+                .time(wait.since)
+                .maybe_time(wait.until),
+        };
+    }
     match &view.last_run {
         None => row.nulls(6),
         Some(run) => row
@@ -274,14 +319,20 @@ fn bind_task(row: &mut Row, task: &TaskRow) {
             .put(&*run.reason)
             .put(run.attempts),
     };
-    row.maybe_time(view.last_success_at).maybe_time(view.last_failure_at);
+    row.maybe_time(view.last_success_at);
+    if !plain {
+        row.maybe_time(view.last_failure_at);
+    }
     row.put(view.consecutive_failures).put(view.runs_count).put(view.revision);
     row.time(view.created_at).time(view.updated_at);
-    row.maybe_time(view.next_run_at).maybe_time(view.finished_at);
+    if !plain {
+        row.maybe_time(view.next_run_at);
+    }
+    row.maybe_time(view.finished_at);
 }
 
 /// `every` to `overlap`.
-fn bind_recurrence<'r>(row: &'r mut Row, recurrence: &Recurrence) -> &'r mut Row {
+fn bind_recurrence<'r, 'db>(row: &'r mut Row<'db>, recurrence: &Recurrence) -> &'r mut Row<'db> {
     match &recurrence.rule {
         Rule::Every { period_ms, start } => {
             row.number(*period_ms).maybe_time(*start).nulls(4);
@@ -296,14 +347,14 @@ fn bind_recurrence<'r>(row: &'r mut Row, recurrence: &Recurrence) -> &'r mut Row
         .put(word(&words::OVERLAP, &recurrence.overlap))
 }
 
-fn bind_run(row: &mut Row, run: &RunRow) {
+fn bind_run(row: &mut Row<'_>, run: &RunRow) {
     let view = &run.view;
     row.put(&*run.task_id).number(run.incarnation).put(view.run.0).number(run.number);
     row.put(word(&CAUSES, &view.cause)).time(view.scheduled_for);
     row.put(word(&STATUSES, &view.status)).put(&*view.reason).put(view.attempts);
 }
 
-fn bind_attempt(row: &mut Row, attempt: &AttemptRow) {
+fn bind_attempt(row: &mut Row<'_>, attempt: &AttemptRow) {
     let view = &attempt.view;
     row.number(view.token.0).number(attempt.number).put(&*attempt.task_id);
     row.number(attempt.incarnation).put(attempt.run.0).put(view.attempt);
