@@ -98,7 +98,8 @@ fn task(number: u64, ordered: bool) -> TaskRow {
                 queue: "default".into(),
                 retry,
                 run_timeout_ms: 86_400_000,
-            },
+            }
+            .into(),
             payload: Bytes::from_static(&[b'x'; 100]),
             priority: 5,
             recurrence: None,

@@ -97,6 +97,8 @@ impl Writer {
     /// Appends a group of records: after these operations, in order, they are durable (P4.5).
     pub fn append(&mut self, group: &[Persist], ops: &mut Vec<DiskOp>) {
         let mut run = Run::default();
+        let len: u64 = group.iter().map(layout::record_len).sum();
+        run.bytes.reserve(len as usize);
         let mut replaced = Vec::new();
         for persist in group {
             let before = self.tail.snapshot.index;

@@ -27,6 +27,11 @@ impl State {
             runs: Vec::new(),
             attempts: Vec::new(),
         };
+        // Most changes are of one-shot tasks and of their attempts, in equal parts. Rows are large:
+        // growing lists of them were half of this function's time.
+        let expected = max.min((self.changes() - after) as usize) / 2 + 1;
+        batch.tasks.reserve(expected);
+        batch.attempts.reserve(expected);
         let mut rows = 0;
         // References that were overtaken cost little, but not nothing: they are bounded too.
         let scan = (max as u64).saturating_mul(8);

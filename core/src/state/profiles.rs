@@ -2,6 +2,7 @@
 //! state; rows and entries name profiles by content, so replicas may number them differently.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use hashbrown::HashTable;
@@ -15,7 +16,7 @@ use crate::spec::Profile;
 /// One profile in use.
 #[derive(Debug)]
 pub(super) struct Interned {
-    pub(super) profile: Profile,
+    pub(super) profile: Arc<Profile>,
     /// Its canonical bytes.
     pub(super) bytes: Box<[u8]>,
     /// Of the bytes; stands for the profile in rows and in spec hashes.
@@ -70,7 +71,8 @@ impl Profiles {
         }
         let profile = spec::read_profile(bytes)?;
         let class = classes.retain(&profile.queue, &profile.kind);
-        let new = Interned { profile, bytes: bytes.into(), hash, class, refs: 1 };
+        let new =
+            Interned { profile: Arc::new(profile), bytes: bytes.into(), hash, class, refs: 1 };
         let number = match self.free.pop() {
             Some(number) => {
                 self.interned[number as usize] = Some(new);

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 
 use bytes::Bytes;
 
@@ -38,8 +39,8 @@ pub struct TaskView {
     pub serial: u64,
     /// Display name (the id when none was given).
     pub name: Box<str>,
-    /// The definition: type, queue, retry, timeout.
-    pub profile: Profile,
+    /// The definition: type, queue, retry, timeout; tasks share it.
+    pub profile: Arc<Profile>,
     /// The payload.
     pub payload: Bytes,
     /// 0..=9.

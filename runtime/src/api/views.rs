@@ -1,5 +1,7 @@
 //! What a node shows, as messages: tasks, runs, attempts, workers, the cluster.
 
+use std::sync::Arc;
+
 use dtask_core::limits;
 use dtask_core::node::{Accepted, ClusterView, NodeView, Role, WorkerView};
 use dtask_core::spec::{AttemptOutcome, Backoff, DstFold, DstGap, Misfire, Overlap, Rule};
@@ -25,23 +27,24 @@ pub fn accepted(id: String, accepted: &Accepted) -> v1::SubmitTaskResponse {
 
 /// A task.
 pub fn task(view: TaskView) -> v1::Task {
-    let retry = view.profile.retry;
+    let profile = Arc::unwrap_or_clone(view.profile);
+    let retry = profile.retry;
     let last_run = view.last_run.map(|last| run(&view.id, last));
     let mut task = v1::Task {
         name: view.name.into(),
-        r#type: view.profile.kind.into(),
+        r#type: profile.kind.into(),
         status: status(view.status).into(),
         at: micros(view.at),
         timezone: UTC.to_owned(),
         payload: view.payload,
-        queue: view.profile.queue.into(),
+        queue: profile.queue.into(),
         priority: view.priority.into(),
         max_retries: retry.max_retries.into(),
         backoff: backoff(retry.backoff).into(),
         backoff_base: millis(retry.backoff_base_ms),
         backoff_max: millis(retry.backoff_max_ms),
         no_retry_exit: retry.no_retry_exit,
-        timeout: millis(view.profile.run_timeout_ms),
+        timeout: millis(profile.run_timeout_ms),
         wait: view.wait.map(wait),
         last_run,
         last_success_at: micros(view.last_success_at),

@@ -32,7 +32,7 @@ pub(super) fn task(row: &dyn Columns) -> Result<TaskView> {
         id: text(row, "id")?,
         serial: number(row, "incarnation")?,
         name: text(row, "name")?,
-        profile: profile(row)?,
+        profile: profile(row)?.into(),
         payload: bytes(row, "payload")?,
         priority: number(row, "priority")?,
         recurrence: recurrence(row)?,

@@ -259,7 +259,7 @@ pub(crate) async fn each_filter_narrows_the_list_of_tasks<B: Backend>() {
     let mut tasks: Vec<TaskRow> = (1..=6).map(one_shot).collect();
     tasks[1] = recurring(2);
     tasks[2].view.status = TaskStatus::Failed;
-    tasks[3].view.profile.kind = "resize".into();
+    std::sync::Arc::make_mut(&mut tasks[3].view.profile).kind = "resize".into();
     tasks[4].deleted = true;
     tasks[5].view.created_at = at(1_000);
     let batch = HistoryBatch { tasks, ..db.batch(0, 6) };

@@ -48,7 +48,8 @@ pub(crate) fn one_shot(number: u64) -> TaskRow {
             name: id.clone(),
             id,
             serial: number,
-            profile: profile("exec", if number.is_multiple_of(2) { "mail" } else { "default" }),
+            profile: profile("exec", if number.is_multiple_of(2) { "mail" } else { "default" })
+                .into(),
             payload: Bytes::from_static(b"{\"argv\":[\"true\"]}"),
             priority: 5,
             recurrence: None,
