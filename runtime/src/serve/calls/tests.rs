@@ -34,7 +34,8 @@ fn task(status: TaskStatus) -> TaskView {
                 no_retry_exit: Vec::new(),
             },
             run_timeout_ms: 1_000,
-        },
+        }
+        .into(),
         payload: bytes::Bytes::new(),
         priority: 5,
         recurrence: None,
