@@ -101,6 +101,11 @@ impl Group {
     /// The record that lets older segments go, after everything that this turn has written.
     fn record_compaction(&mut self, turn: &mut Turn) {
         let Some(meta) = self.compacted.take() else { return };
+        if meta.index < self.raw.store().snapshot_index() {
+            // Upholds S25: a newer snapshot was installed in this very turn. Its record stands
+            // already, and the log must not be said to begin before it again.
+            return;
+        }
         self.outstanding.push_back(Outstanding {
             n: self.next_persist,
             ready: 0,

@@ -45,6 +45,8 @@ pub(super) struct Cluster {
     pub(super) trace: Vec<String>,
     pub(super) sent: Vec<Envelope>,
     pub(super) keep_sent: bool,
+    /// A node's own snapshot is finished in the turn in which it is given a received one.
+    pub(super) compacts_at_install: bool,
     seed: u64,
 }
 
@@ -64,6 +66,7 @@ impl Cluster {
             trace: Vec::new(),
             sent: Vec::new(),
             keep_sent: false,
+            compacts_at_install: false,
             seed,
         };
         for id in ids {
@@ -238,6 +241,9 @@ impl Cluster {
                 let member = self.member(node);
                 if member.life != life || member.machine.is_none() {
                     return;
+                }
+                if self.compacts_at_install {
+                    self.compact(node);
                 }
                 self.machine(node).snapshot_received(index);
                 node
@@ -417,13 +423,17 @@ impl Cluster {
 
     /// Takes a snapshot of the node's applied state.
     pub(super) fn snapshot(&mut self, id: NodeId) {
+        self.compact(id);
+        self.flush(id);
+    }
+
+    fn compact(&mut self, id: NodeId) {
         let (index, _) = self.member(id).applied.last().cloned().expect("something was applied");
         let term = self.history[&index].0;
         let conf = self.machine(id).conf();
         let member = self.member(id);
         member.files.insert(index, (term, member.applied.clone()));
         self.machine(id).compact(SnapshotMeta { index, term, conf });
-        self.flush(id);
     }
 
     /// Proposes at `id`; panics when it does not lead.

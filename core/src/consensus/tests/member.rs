@@ -57,6 +57,8 @@ pub(super) fn absorb(durable: &mut Recovered, persist: &Persist) {
             durable.formed = Some((*cluster, voters.clone()));
         }
         Some(LogFact::Compacted(meta)) => {
+            let before = durable.meta.as_ref().map_or(0, |meta| meta.index);
+            assert!(before <= meta.index, "the log is said to begin at an older snapshot again");
             durable.entries.retain(|entry| entry.index > meta.index);
             durable.meta = Some(meta.clone());
         }

@@ -51,6 +51,28 @@ fn a_crash_after_the_snapshot_was_installed_recovers_from_it() {
 }
 
 #[test]
+fn a_compaction_in_the_turn_of_an_installation_does_not_undo_it() {
+    let (mut cluster, leader) = Cluster::led(23, &[1, 2, 3]);
+    let (slow, _) = followers(&cluster, leader);
+    cluster.propose(leader, "before");
+    cluster.run(500);
+    cluster.crash(slow);
+    for i in 0..20 {
+        cluster.propose(leader, &alloc::format!("e{i}"));
+    }
+    cluster.run(200);
+    cluster.snapshot(leader);
+    cluster.compacts_at_install = true;
+    cluster.start(slow);
+    cluster.run(2_000);
+    assert_eq!(cluster.member(slow).installed, 1);
+    cluster.crash(slow);
+    cluster.start(slow);
+    cluster.run(2_000);
+    assert_eq!(cluster.texts(slow), cluster.texts(leader));
+}
+
+#[test]
 fn a_follower_that_dies_while_it_receives_is_sent_the_snapshot_again() {
     let (mut cluster, leader) = Cluster::led(22, &[1, 2, 3]);
     let (slow, _) = followers(&cluster, leader);
