@@ -76,7 +76,8 @@ pub const WORKERS_MAX: usize = 10_000;
 pub const HISTORY_BATCH_CHANGES_MAX: usize = 2_000;
 /// The smallest log that is worth a snapshot (P10.3).
 pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 16 << 20;
-/// Nodes compare their digests at indexes divisible by this: some times a minute under load.
+/// Nodes compare their digests at indexes divisible by this, some times a minute under load, and at
+/// entries that say nothing.
 pub const DIGEST_EVERY: u64 = 1_024;
 /// A log segment (P4.3).
 pub const SEGMENT_BYTES: u64 = 64 << 20;

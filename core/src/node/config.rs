@@ -31,7 +31,8 @@ pub struct NodeConfig {
     pub lease_heartbeat: Duration,
     /// A log below this many bytes is not worth a snapshot (P10.3).
     pub snapshot_log_bytes_min: u64,
-    /// Nodes compare their digests at indexes divisible by this (P5.3). Equal on all of them.
+    /// Nodes compare their digests at indexes divisible by this, and at entries that say nothing
+    /// (P5.3). Equal on all of them.
     pub digest_every: u64,
     /// Proposed and not yet applied bytes; a quarter is kept for what is not new work (P8.4).
     pub inflight_bytes_max: usize,

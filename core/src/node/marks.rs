@@ -37,24 +37,32 @@ pub(super) enum Finding {
 #[derive(Debug)]
 pub(super) struct Marks {
     every: u64,
-    own: VecDeque<(Mark, Instant)>,
+    own: VecDeque<Mark>,
     peers: BTreeMap<NodeId, VecDeque<Mark>>,
+    /// An index at which voters were seen to differ, and since when no majority has decided.
+    differed: Option<(u64, Instant)>,
 }
 
 impl Marks {
     /// No marks; one is made at each index divisible by `every`.
     pub(super) const fn new(every: u64) -> Self {
-        Self { every, own: VecDeque::new(), peers: BTreeMap::new() }
+        Self { every, own: VecDeque::new(), peers: BTreeMap::new(), differed: None }
     }
 
-    /// Whether this index is marked.
-    pub(super) const fn is_marked(&self, index: u64) -> bool {
-        index.is_multiple_of(self.every)
+    /// Whether an index is marked: each so many, and those whose entry says nothing, as the first
+    /// one of a term does.
+    pub(super) const fn is_marked(&self, index: u64, data: &[u8]) -> bool {
+        index.is_multiple_of(self.every) || data.is_empty()
+    }
+
+    /// Voters differ, and no majority is known to agree: another mark may decide it.
+    pub(super) const fn is_undecided(&self) -> bool {
+        self.differed.is_some()
     }
 
     /// This node has applied a marked index.
-    pub(super) fn note(&mut self, now: Instant, mark: Mark) {
-        self.own.push_back((mark, now));
+    pub(super) fn note(&mut self, mark: Mark) {
+        self.own.push_back(mark);
         if self.own.len() > OWN_MAX {
             self.own.pop_front();
         }
@@ -63,11 +71,12 @@ impl Marks {
     /// The state was replaced: what the old one showed says nothing of the new one.
     pub(super) fn forget_own(&mut self) {
         self.own.clear();
+        self.differed = None;
     }
 
     /// What to tell the others.
     pub(super) fn newest(&self) -> Vec<Mark> {
-        self.own.iter().rev().take(TOLD_MAX).map(|(mark, _)| *mark).collect()
+        self.own.iter().rev().take(TOLD_MAX).copied().collect()
     }
 
     /// A member told its marks.
@@ -84,12 +93,13 @@ impl Marks {
     }
 
     /// What the marks prove: the newest index at which a majority is known to agree decides. Under
-    /// load members tell of different indexes, so that only few are known of all of them.
-    pub(super) fn judge(&self, now: Instant, own: NodeId, voters: &[NodeId]) -> Finding {
+    /// load members tell of different indexes, so that only few are known of all of them, and none
+    /// for long: a difference counts until a majority is known to agree there or later.
+    pub(super) fn judge(&mut self, now: Instant, own: NodeId, voters: &[NodeId]) -> Finding {
         let majority = voters.len() / 2 + 1;
         let own_vote = usize::from(voters.contains(&own));
-        let mut undecided = Finding::Sound;
-        for (mark, since) in self.own.iter().rev() {
+        let (mut differs, mut agreed) = (None, None);
+        for mark in self.own.iter().rev() {
             let others = voters.iter().filter(|id| **id != own);
             let others: Vec<Mark> =
                 others.filter_map(|id| self.mark_of(*id, mark.index)).copied().collect();
@@ -98,14 +108,19 @@ impl Marks {
                 return Finding::Diverged(mark.index);
             }
             if votes(mark) + own_vote >= majority {
+                agreed = Some(mark.index);
                 break;
             }
-            let differ = others.iter().any(|other| other != mark);
-            if differ && undecided == Finding::Sound && now.since(*since) >= PATIENCE {
-                undecided = Finding::Split(mark.index);
+            if others.iter().any(|other| other != mark) {
+                differs = differs.or(Some(mark.index));
             }
         }
-        undecided
+        self.differed = self.differed.filter(|(index, _)| agreed.is_none_or(|at| at < *index));
+        self.differed = self.differed.or(differs.map(|index| (index, now)));
+        match self.differed {
+            Some((index, since)) if now.since(since) >= PATIENCE => Finding::Split(index),
+            Some(_) | None => Finding::Sound,
+        }
     }
 
     /// Whether a member's state differs from this node's at the newest index where both are known.
@@ -114,7 +129,7 @@ impl Marks {
             .own
             .iter()
             .rev()
-            .find_map(|(mark, _)| self.mark_of(peer, mark.index).map(|theirs| theirs != mark));
+            .find_map(|mark| self.mark_of(peer, mark.index).map(|theirs| theirs != mark));
         compared.unwrap_or(false)
     }
 
@@ -140,10 +155,11 @@ mod tests {
     /// Node 1 at index 8, and what the others said of it, judged after `seconds`.
     fn judged(own: u128, others: &[(u64, u128)], voters: &[NodeId], seconds: u64) -> Finding {
         let mut marks = Marks::new(8);
-        marks.note(at(0), mark(8, own));
+        marks.note(mark(8, own));
         for (id, digest) in others {
             marks.hear(NodeId(*id), &[mark(8, *digest)]);
         }
+        marks.judge(at(0), NodeId(1), voters);
         marks.judge(at(seconds), NodeId(1), voters)
     }
 
@@ -170,7 +186,7 @@ mod tests {
     fn the_newest_common_index_counts() {
         let mut marks = Marks::new(8);
         for index in [8, 16, 24] {
-            marks.note(at(0), mark(index, u128::from(index)));
+            marks.note(mark(index, u128::from(index)));
         }
         marks.hear(NodeId(2), &[mark(8, 8), mark(16, 1)]);
         marks.hear(NodeId(3), &[mark(16, 1)]);
@@ -182,7 +198,7 @@ mod tests {
     fn an_index_that_few_have_told_of_hides_no_older_one() {
         let mut marks = Marks::new(8);
         for index in [8, 16] {
-            marks.note(at(0), mark(index, u128::from(index)));
+            marks.note(mark(index, u128::from(index)));
         }
         marks.hear(NodeId(2), &[mark(8, 1), mark(16, 1)]);
         marks.hear(NodeId(3), &[mark(8, 1)]);
@@ -190,9 +206,25 @@ mod tests {
     }
 
     #[test]
+    fn a_difference_that_is_no_longer_kept_still_counts() {
+        let mut marks = Marks::new(8);
+        marks.note(mark(8, 1));
+        marks.hear(NodeId(2), &[mark(8, 2)]);
+        assert_eq!(marks.judge(at(0), NodeId(1), &VOTERS), Finding::Sound);
+        for index in 2..=OWN_MAX as u64 + 2 {
+            marks.note(mark(index * 8, 1));
+        }
+        assert_eq!(marks.judge(at(3), NodeId(1), &VOTERS), Finding::Split(8));
+        assert_eq!(marks.judge(at(60), NodeId(1), &VOTERS), Finding::Split(8));
+        let newest = OWN_MAX as u64 * 8;
+        marks.hear(NodeId(3), &[mark(newest, 1)]);
+        assert_eq!(marks.judge(at(60), NodeId(1), &VOTERS), Finding::Sound);
+    }
+
+    #[test]
     fn a_mended_node_is_believed() {
         let mut marks = Marks::new(8);
-        marks.note(at(0), mark(8, 8));
+        marks.note(mark(8, 8));
         marks.hear(NodeId(2), &[mark(8, 1)]);
         marks.hear(NodeId(2), &[mark(8, 8)]);
         assert!(!marks.differs(NodeId(2)));

@@ -64,8 +64,11 @@ pub struct Node {
     marks_heard: bool,
     /// Where this node's state was seen to be wrong: it serves nothing from there on.
     diverged: Option<u64>,
-    /// Where voters were seen to differ without a majority: nothing is dispatched meanwhile.
+    /// Where voters were seen to differ without a majority: nothing is dispatched until one is seen
+    /// to agree there or later.
     split: Option<u64>,
+    /// Not before this moment does a leader let all members mark another index.
+    ask_marks_at: Instant,
     /// How long the own disk takes (P3.9).
     syncs: Syncs,
     /// What is to be added to this node's wall clock before it stamps with it, in microseconds:

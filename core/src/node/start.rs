@@ -53,6 +53,7 @@ impl Node {
             marks_heard: false,
             diverged: None,
             split: None,
+            ask_marks_at: Instant::default(),
             syncs: Syncs::default(),
             clock_error: 0,
             hand_on_at: Instant::default(),

@@ -4,6 +4,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use bytes::Bytes;
+
 use super::io::{Effect, Note, Unfit};
 use super::reads::Question;
 use super::request::{Rejection, Reply, Role};
@@ -17,6 +19,9 @@ use crate::time::Now;
 /// Between two announcements of a node's addresses: a commit takes far less, a lost message may
 /// cost a caller one look-up.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(3);
+/// Between two entries by which undecided voters compare their states: members tell of their marks
+/// twice a second.
+const ASK_MARKS_EVERY: Duration = Duration::from_secs(1);
 
 impl Node {
     pub(super) fn flush(&mut self, now: Now, out: &mut Outbox<Effect>) {
@@ -82,10 +87,17 @@ impl Node {
     fn plan(&mut self, now: Now, out: &mut Outbox<Effect>) -> bool {
         let (stamped, still) = (self.stamped(now), self.split.is_some());
         let Some(leader) = &mut self.leader else { return false };
+        // P5.3: an entry that says nothing is marked by all. Without it a quiet cluster, or one that
+        // dispatches nothing, would not learn who is right.
+        let asks = self.marks.is_undecided() && now.mono >= self.ask_marks_at;
+        if asks {
+            self.ask_marks_at = now.mono + ASK_MARKS_EVERY;
+        }
+        let asked = asks && self.consensus.propose(Bytes::new()).is_ok();
         leader.stand_still(still);
         let mut unknown = Vec::new();
         leader.plan(stamped, &self.state, &mut unknown, out);
-        let mut proposed = false;
+        let mut proposed = asked;
         while let Some(data) = leader.next_proposal() {
             match self.consensus.propose(data) {
                 Ok((term, index)) => {
@@ -182,9 +194,9 @@ impl Node {
             return self.halt(alloc::format!("{error}; start a newer version of dtask"), out);
         }
         self.snapshots.applied(entry);
-        if self.marks.is_marked(entry.index) {
+        if self.marks.is_marked(entry.index, data) {
             let (level, digest) = (self.state.level(), self.state.digest());
-            self.marks.note(now.mono, Mark { index: entry.index, level, digest });
+            self.marks.note(Mark { index: entry.index, level, digest });
         }
         if let Some(leader) = &mut self.leader {
             leader.applied(now, (entry.term, entry.index), &self.state, &self.changes, out);

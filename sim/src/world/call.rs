@@ -11,6 +11,9 @@ use super::client::Purpose;
 use super::event::{Event, Life};
 use super::trace::Probe;
 
+/// A node that is asked aside has this long to say something.
+const ASIDE_PATIENCE_MICROS: u64 = 5_000_000;
+
 /// A question on its way.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -79,6 +82,13 @@ impl World {
         }
     }
 
+    /// Asks a certain node, only to see what it says.
+    pub(super) fn aside(&mut self, node: usize, request: Request) {
+        let (purpose, asked_at) = (Purpose::Aside, self.at);
+        let call = Call { client: 0, purpose, request, node, via: None, tries: 0, asked_at };
+        self.call(call, ASIDE_PATIENCE_MICROS);
+    }
+
     /// A question arrives at a node.
     pub(super) fn ask_arrives(
         &mut self,
@@ -126,6 +136,9 @@ impl World {
         if let Err(violation) = self.judge_answer(node, &call, &reply) {
             self.violate(violation);
             return;
+        }
+        if call.purpose == Purpose::Aside {
+            self.flood_answered(&reply);
         }
         let client = self.config.nodes + self.workers.len();
         let passes = match call.via {

@@ -23,6 +23,8 @@ pub enum Purpose {
     Load,
     /// One of the fresh questions of the liveness phase, by number.
     Fresh(u32),
+    /// Asked only to see what a certain node says.
+    Aside,
 }
 
 /// Tries of a submit before its client forgets it.
@@ -68,7 +70,7 @@ impl World {
     pub(super) fn ask(&mut self, client: usize, request: Request, purpose: Purpose, tries: u32) {
         let nodes = self.config.nodes as u64;
         let node = match purpose {
-            Purpose::Load => self.clients[client].rng.below(nodes) as usize,
+            Purpose::Load | Purpose::Aside => self.clients[client].rng.below(nodes) as usize,
             Purpose::Fresh(_) => {
                 let place = self.rng.client.below(self.core.len() as u64) as usize;
                 self.core[place]
@@ -209,9 +211,10 @@ impl World {
 
     /// An answer has arrived.
     pub(super) fn client_answered(&mut self, call: Call, reply: Reply) {
-        if let Purpose::Fresh(number) = call.purpose {
-            self.fresh_answered(number, &call, reply);
-            return;
+        match call.purpose {
+            Purpose::Fresh(number) => return self.fresh_answered(number, &call, reply),
+            Purpose::Aside => return,
+            Purpose::Load => {}
         }
         match &reply {
             Reply::Rejected(rejection) => self.client_refused(call, rejection),
@@ -265,6 +268,7 @@ impl World {
         match call.purpose {
             Purpose::Fresh(_) => self.fresh_again(call),
             Purpose::Load => self.again(marked(call)),
+            Purpose::Aside => {}
         }
     }
 

@@ -87,6 +87,8 @@ pub enum Event {
     HistoryDone(Life, u32, Result<(u64, u64), ()>),
     /// The operator strikes.
     Fault(Fault),
+    /// One more submit of a flood.
+    Flood,
     /// Checkers that sample.
     Sample,
 }

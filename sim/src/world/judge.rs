@@ -147,8 +147,7 @@ impl World {
     pub(super) fn judge_answer(&mut self, who: usize, call: &Call, reply: &Reply) -> Verdict {
         self.l8_a_cancel_is_admitted(who, call, reply)?;
         if self.is_mistaken(who) {
-            let serves = !matches!(reply, Reply::Rejected(_) | Reply::Cluster(_));
-            return self.l9_a_wrong_state_serves_nobody(who, serves);
+            return self.l9_a_wrong_state_answers_nothing(who, &call.request, reply);
         }
         match (&call.request, reply) {
             (Request::Submit(tasks) | Request::Resubmit(tasks), Reply::Submitted(results)) => {

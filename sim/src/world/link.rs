@@ -127,6 +127,7 @@ impl World {
         }
         let at = at.max(link.to_node + 1);
         link.to_node = at;
+        self.flood_hears_worker(node, &frame);
         self.note(101 + who as u32, worker_frame(&frame), [node.who as u64 + 1, session.0, 0]);
         self.agenda.push(at, Event::ToNode(node, session, Box::new(frame)));
     }

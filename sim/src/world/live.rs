@@ -10,7 +10,7 @@ use super::World;
 use super::call::Call;
 use super::client::Purpose;
 use super::event::Event;
-use super::odd::FRAGILE;
+use super::wrong::FRAGILE;
 use crate::check::{Verdict, hold};
 
 /// L1's bound: ten of the longest election timeouts to elect a leader, and as long again until it
@@ -68,18 +68,29 @@ impl World {
         self.l5_all_agree(since)?;
         self.l3_due_tasks_end(since)?;
         let odd = self.l9_the_odd_one_does_not_lead()?;
-        let fresh = self.progress.fresh.len() as u32 >= FRESH_TASKS
-            && self.progress.fresh.iter().all(|&done| done);
-        let progress = &self.progress;
-        if fresh && odd && progress.lag_zero && progress.agreed && progress.due_over {
+        // Where nothing is dispatched for good the later ones wait.
+        if odd && self.has_settled() && (self.is_split() || !self.has_fresh_open()) {
             let exact = self.history.through() == self.chain.changes();
-            self.over = exact || progress.idle >= LAG_LOOKS;
+            self.over = exact || self.progress.idle >= LAG_LOOKS;
             self.progress.idle += 1;
         }
         if !self.over {
             self.agenda.push(self.at + LOOK_MICROS, Event::Sample);
         }
         Ok(())
+    }
+
+    /// The goals that stand at the beginning are reached.
+    pub(super) fn has_settled(&self) -> bool {
+        let progress = &self.progress;
+        let fresh = progress.fresh.get(..FRESH_TASKS as usize);
+        let fresh = fresh.is_some_and(|fresh| fresh.iter().all(|&done| done));
+        fresh && self.flood_is_over() && progress.lag_zero && progress.agreed && progress.due_over
+    }
+
+    /// Some fresh task is not known to have succeeded.
+    pub(super) fn has_fresh_open(&self) -> bool {
+        self.progress.fresh.iter().any(|&done| !done)
     }
 
     /// L1: a leader within ten election timeouts.
@@ -95,6 +106,7 @@ impl World {
             for number in 0..FRESH_TASKS {
                 self.fresh_submit(number, format!("fresh-{number}").into());
             }
+            self.flood_begins();
         }
         Ok(())
     }
@@ -179,25 +191,13 @@ impl World {
     }
 
     fn fresh_submit(&mut self, number: u32, id: Box<str>) {
-        let retry = Retry {
-            max_retries: 3,
-            backoff: Backoff::Fixed,
-            backoff_base_ms: 100,
-            backoff_max_ms: 100,
-            no_retry_exit: Vec::new(),
-        };
         let task = NewTask {
             id,
             name: "".into(),
             payload: Bytes::from_static(if number < FRESH_TASKS { b"fresh" } else { FRAGILE }),
             priority: 9,
             schedule: Schedule::Now,
-            profile: Profile {
-                kind: super::worker::KINDS[3].into(),
-                queue: "fresh".into(),
-                retry,
-                run_timeout_ms: 10_000,
-            },
+            profile: fresh_profile(),
         };
         self.promises.invoked(&task);
         self.ask(0, Request::Submit(vec![task]), Purpose::Fresh(number), 0);
@@ -238,4 +238,17 @@ impl World {
         let call = super::client::marked(call);
         self.agenda.push(self.at + FRESH_PAUSE_MICROS, Event::Again(Box::new(call)));
     }
+}
+
+/// What the worker of the liveness phase runs.
+pub(super) fn fresh_profile() -> Profile {
+    let retry = Retry {
+        max_retries: 3,
+        backoff: Backoff::Fixed,
+        backoff_base_ms: 100,
+        backoff_max_ms: 100,
+        no_retry_exit: Vec::new(),
+    };
+    let (kind, queue) = (super::worker::KINDS[3].into(), "fresh".into());
+    Profile { kind, queue, retry, run_timeout_ms: 10_000 }
 }

@@ -12,6 +12,7 @@ pub mod config;
 pub mod database;
 pub mod disk;
 pub mod event;
+pub mod flood;
 pub mod history;
 pub mod judge;
 pub mod link;
@@ -27,6 +28,7 @@ pub mod trace;
 pub mod transfer;
 pub mod watchdog;
 pub mod worker;
+pub mod wrong;
 
 use dtask_core::consensus::{Body, Envelope};
 use dtask_core::rng::Rng;
@@ -36,6 +38,7 @@ use self::call::Calls;
 use self::client::Client;
 use self::config::Config;
 use self::event::{Agenda, Event};
+use self::flood::Flood;
 use self::history::HistoryDb;
 use self::live::Progress;
 use self::net::Net;
@@ -102,6 +105,8 @@ pub struct World {
     core: Vec<usize>,
     /// The node that something stays wrong with after the healing.
     odd: Option<Odd>,
+    /// More new work than there may be, after the healing.
+    flood: Flood,
     progress: Progress,
     /// Bytes of the largest submit so far.
     largest_submit: usize,
@@ -177,6 +182,7 @@ impl World {
             heal_time: Timestamp::default(),
             core: (0..config.nodes).collect(),
             odd: None,
+            flood: Flood::default(),
             progress: Progress::default(),
             largest_submit: 0,
             over: false,
@@ -264,6 +270,11 @@ impl World {
                 self.history_commits(life, generation, &batch);
             }
             Event::Fault(fault) => self.fault(fault),
+            Event::Flood => {
+                if let Err(violation) = self.flood_goes_on() {
+                    self.violate(violation);
+                }
+            }
             Event::Sample => {
                 if let Err(violation) = self.sample() {
                     self.violate(violation);

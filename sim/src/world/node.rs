@@ -391,6 +391,9 @@ impl World {
     }
 
     fn tell_worker(&mut self, who: usize, session: SessionId, frame: LeaderFrame) {
+        if let Err(violation) = self.l9_a_wrong_state_takes_no_session(who, &frame) {
+            return self.violate(violation);
+        }
         let Some(&(life, connection)) = self.nodes[who].sessions.get(&session) else { return };
         let (place, at) = (self.config.nodes + life.who, self.at + self.net.delay());
         let worker = &mut self.workers[life.who];
@@ -403,6 +406,7 @@ impl World {
             self.link_break(life.who);
             return;
         }
+        self.flood_hears_leader(&frame);
         if let LeaderFrame::NotLeader { .. } = &frame {
             self.probes.hit(Probe::WorkerRedirected);
         }
@@ -427,8 +431,9 @@ impl World {
         let (kind, number) = match note {
             Note::Leading { term } => {
                 self.nodes[who].leads_since = Some(self.at);
+                self.flood_sees_another_leader();
                 if self.is_mistaken(who)
-                    && let Err(violation) = self.l9_a_wrong_state_serves_nobody(who, true)
+                    && let Err(violation) = self.l9_a_wrong_state_does_not_lead(who)
                 {
                     self.violate(violation);
                 }
@@ -443,7 +448,9 @@ impl World {
                 ("leads", *term)
             }
             Note::Following { term, .. } => {
-                self.nodes[who].leads_since = None;
+                if self.nodes[who].leads_since.take().is_some() {
+                    self.flood_sees_another_leader();
+                }
                 ("follows", *term)
             }
             Note::Formed { cluster } => ("forms the cluster", cluster.0),

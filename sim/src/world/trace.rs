@@ -186,6 +186,10 @@ probes! {
     HandedOnForDisk = "leadership handed on for a slow disk",
     /// A node learnt that its state is not the majority's.
     Diverged = "diverged state told apart",
+    /// A node that knew that its state is wrong was asked.
+    DivergedAsked = "node with a diverged state asked",
+    /// Tasks waited because no majority agreed on a state.
+    Split = "nothing dispatched without a majority of states",
     /// The leader was paused and came back.
     LeaderPaused = "leader paused",
     /// A write was forwarded by a follower.
@@ -202,6 +206,10 @@ probes! {
     FullRefused = "new work refused for load",
     /// A cancel was taken while new work was refused.
     CancelUnderLoad = "cancelled while new work was refused",
+    /// A report was agreed while new work was refused.
+    ReportUnderLoad = "report agreed while new work was refused",
+    /// A fire time was taken while new work was refused.
+    FiredUnderLoad = "schedule fired while new work was refused",
     /// A task was deleted.
     Deleted = "task deleted",
     /// A trigger made a run.
