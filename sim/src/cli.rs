@@ -6,7 +6,8 @@ use clap::{Parser, Subcommand};
 
 use crate::mutants;
 use crate::run::{
-    EXIT_NONDETERMINISM, EXIT_SAFETY, Plan, differing, exit_code, report, run, run_seed,
+    EXIT_NONDETERMINISM, EXIT_SAFETY, EXIT_UNPROBED, Plan, differing, exit_code, report, run,
+    run_seed,
 };
 use crate::world::Sabotage;
 use crate::world::config::{Config, Profile};
@@ -21,7 +22,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run seeds; exit codes: 127 crash, 128 liveness, 129 safety, 130 two traces of one seed.
+    /// Run seeds; exit codes: 127 crash, 128 liveness, 129 safety, 130 two traces of one seed, 131 a
+    /// probe that was demanded and not met.
     Run {
         /// Run this one seed and print its end.
         #[arg(long, conflicts_with = "seeds")]
@@ -45,6 +47,10 @@ enum Command {
         /// Print every event of the seed.
         #[arg(long)]
         verbose: bool,
+        /// Demand that each probe is met: go on after the last seed until it is, for at most this
+        /// many seeds in all.
+        #[arg(long, default_value_t = 0)]
+        probed_within: u64,
         /// Print how often each probe was met.
         #[arg(long)]
         probes: bool,
@@ -79,7 +85,16 @@ impl Cli {
     pub fn run(self) -> i32 {
         match self.command {
             Command::Run { seed: Some(seed), profile, verbose, .. } => one(seed, profile, verbose),
-            Command::Run { seeds, first, profile, seconds, keep_going, probes, .. } => {
+            Command::Run {
+                seeds,
+                first,
+                profile,
+                seconds,
+                keep_going,
+                probed_within,
+                probes,
+                ..
+            } => {
                 let count = if seconds.is_some() { u64::MAX } else { seeds };
                 let plan = Plan {
                     first,
@@ -87,6 +102,7 @@ impl Cli {
                     profile,
                     seconds,
                     stop_at_failure: !keep_going,
+                    probed_within,
                     sabotage: Sabotage::Honest,
                 };
                 many(&plan, probes)
@@ -103,7 +119,7 @@ impl Cli {
 
 fn plan(first: u64, count: u64, profile: Option<Profile>) -> Plan {
     let sabotage = Sabotage::Honest;
-    Plan { first, count, profile, seconds: None, stop_at_failure: true, sabotage }
+    Plan { first, count, profile, seconds: None, stop_at_failure: true, probed_within: 0, sabotage }
 }
 
 fn one(seed: u64, profile: Option<Profile>, verbose: bool) -> i32 {
@@ -151,7 +167,7 @@ fn many(plan: &Plan, probes: bool) -> i32 {
         for (name, count) in summary.probes.counts() {
             println!("  {count:>8} {name}");
         }
-    } else if summary.seeds >= 300 {
+    } else if summary.seeds >= 300 || plan.probed_within > 0 {
         for name in summary.probes.missed() {
             println!("probe never met: {name}");
         }
@@ -165,7 +181,12 @@ fn many(plan: &Plan, probes: bool) -> i32 {
         );
     }
     println!("{}", summary.line());
-    if different.is_empty() { summary.exit_code() } else { EXIT_NONDETERMINISM }
+    let unprobed = plan.probed_within > 0 && !summary.probes.missed().is_empty();
+    match summary.exit_code() {
+        _ if !different.is_empty() => EXIT_NONDETERMINISM,
+        0 if unprobed => EXIT_UNPROBED,
+        code => code,
+    }
 }
 
 /// The trace hashes of seeds, one a line.

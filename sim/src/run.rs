@@ -20,6 +20,8 @@ pub const EXIT_LIVENESS: i32 = 128;
 pub const EXIT_SAFETY: i32 = 129;
 /// Exit code: the same seed gave two traces.
 pub const EXIT_NONDETERMINISM: i32 = 130;
+/// Exit code: a probe was demanded and not met.
+pub const EXIT_UNPROBED: i32 = 131;
 
 thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
@@ -145,6 +147,8 @@ pub struct Plan {
     pub seconds: Option<u64>,
     /// Stop at the first failure.
     pub stop_at_failure: bool,
+    /// Go on until each probe was met, for at most this many seeds.
+    pub probed_within: u64,
     /// A break of the host.
     pub sabotage: Sabotage,
 }
@@ -163,7 +167,9 @@ pub fn run(plan: &Plan, mut seen: impl FnMut(&Config, &Outcome)) -> Summary {
     let mut summary = Summary::default();
     let mut next = plan.first;
     let end = plan.first.saturating_add(plan.count);
-    while next < end {
+    let most = end.max(plan.first.saturating_add(plan.probed_within));
+    while next < end || (next < most && !summary.probes.missed().is_empty()) {
+        let end = if next < end { end } else { most };
         let until = next.saturating_add(8 * rayon::current_num_threads() as u64).min(end);
         let results: Vec<(Config, Outcome)> = (next..until)
             .into_par_iter()

@@ -15,6 +15,7 @@ fn no_seed_breaks_an_invariant() {
         count: SEEDS,
         profile: None,
         seconds: None,
+        probed_within: 0,
         stop_at_failure: true,
         sabotage: Sabotage::Honest,
     };
@@ -47,6 +48,7 @@ fn a_host_that_lies_about_its_disk_is_caught() {
         count: 64,
         profile: Some(Profile::Elections),
         seconds: None,
+        probed_within: 0,
         stop_at_failure: true,
         sabotage: Sabotage::PersistedBeforeSync,
     };

@@ -12,9 +12,14 @@ const MADSIM: &[&str] =
 
 /// Seeds of the World in one run of the test command.
 const SEEDS: &str = "300";
+/// Where a probe was not met in those, so many in all may be taken until it is.
+const SEEDS_MAX: &str = "1200";
 
 /// Tests of `tests/` that tell one story each of real faults, too much its own for the matrix.
 const STORIES: &[&str] = &["kill", "history_postgres"];
+
+/// The features behind which the tests on real processes stand.
+const REAL: &str = "dtask-tests/real,dtask-runtime/real";
 
 struct Stage {
     name: &'static str,
@@ -29,7 +34,11 @@ const STAGES: &[Stage] = &[
     Stage { name: "doc", says: "documentation builds without broken links", run: doc },
     Stage { name: "build", says: "the release binaries", run: build },
     Stage { name: "unit", says: "unit, property, transcript and architecture tests", run: unit },
-    Stage { name: "world", says: "the canary and 300 seeds of the World", run: world },
+    Stage {
+        name: "world",
+        says: "the canary; 300 seeds of the World, and as many as meet each probe",
+        run: world,
+    },
     Stage {
         name: "madsim",
         says: "the shells as a cluster under madsim: 120 seeds and two canaries",
@@ -82,7 +91,10 @@ fn fmt() -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
-    cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    let mut words = vec!["clippy", "--workspace", "--all-targets"];
+    // What runs on real processes is linted too.
+    words.extend(["--features", REAL, "--", "-D", "warnings"]);
+    cargo(&words)
 }
 
 fn deny() -> Result<()> {
@@ -113,7 +125,9 @@ fn unit() -> Result<()> {
 
 fn world() -> Result<()> {
     cargo(&["run", "--release", "--quiet", "--package", "dtask-sim", "--", "canary"])?;
-    cargo(&["run", "--release", "--quiet", "--package", "dtask-sim", "--", "run", "--seeds", SEEDS])
+    let mut words = vec!["run", "--release", "--quiet", "--package", "dtask-sim", "--", "run"];
+    words.extend(["--seeds", SEEDS, "--probed-within", SEEDS_MAX]);
+    cargo(&words)
 }
 
 fn madsim() -> Result<()> {
@@ -125,8 +139,7 @@ fn madsim() -> Result<()> {
 
 fn real() -> Result<()> {
     packages()?;
-    let mut words =
-        vec!["test", "--workspace", "--features", "dtask-tests/real,dtask-runtime/real"];
+    let mut words = vec!["test", "--workspace", "--features", REAL];
     for test in [
         "history",
         "tour",
