@@ -59,6 +59,8 @@ pub const SNAPSHOT_PIECE_BYTES: usize = 1 << 20;
 pub const DEDUP_IDS_MAX: usize = 1_000_000;
 /// How long an ended id stays reserved (P8.2).
 pub const DEDUP_WINDOW: Duration = Duration::from_secs(3_600);
+/// A caller's request id (P8.3): as long as a task's id may be.
+pub const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Callers that wait on one node.
 pub const WAITERS_MAX: usize = 100_000;
 /// Slots of one worker: an acknowledgement frame names them all.

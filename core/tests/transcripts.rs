@@ -88,6 +88,7 @@ dialogues!(
     drain_hands_back,
     due_task_waits,
     duplicate_submit_after_failover,
+    ended_task_runs_again,
     every_node_is_known_by_its_address,
     fenced_old_leader,
     fifo_across_priorities_and_types,

@@ -66,6 +66,7 @@ fn run() -> Run {
         status: TaskStatus::Failed.into(),
         reason: "exit code 2".into(),
         attempts: 4,
+        retry_of: Some(2),
     }
 }
 
@@ -189,7 +190,11 @@ fn questions_match_their_golden_files() {
     };
     golden("ListTasksRequest", &list);
     golden("CancelTaskRequest", &CancelTaskRequest { id: id.clone(), run: Some(2) });
-    golden("TriggerTaskRequest", &TriggerTaskRequest { id: id.clone() });
+    let trigger = TriggerTaskRequest { id: id.clone(), request_id: "r1".into(), retry: true };
+    golden("TriggerTaskRequest", &trigger);
+    let retry =
+        RetryTaskRequest { id: id.clone(), run: Some(2), request_id: "r1".into(), retry: false };
+    golden("RetryTaskRequest", &retry);
     golden("DeleteTaskRequest", &DeleteTaskRequest { id: id.clone(), cancel: true });
     golden("WaitTaskRequest", &WaitTaskRequest { id, run: None, timeout: Some(30_000) });
     let runs = ListRunsRequest { task_id: task_id.clone(), ..ListRunsRequest::default() };

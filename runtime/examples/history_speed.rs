@@ -78,6 +78,7 @@ fn task(number: u64, ordered: bool) -> TaskRow {
         status: TaskStatus::Succeeded,
         reason: "".into(),
         attempts: 1,
+        retry_of: None,
     };
     let retry = Retry {
         max_retries: 3,

@@ -30,7 +30,7 @@ struct Script {
     earlier: Vec<v1::Execution>,
     /// Why it waits.
     wait: Option<v1::Wait>,
-    triggered: u32,
+    triggered: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -124,9 +124,21 @@ impl TaskService for Node {
     }
 
     async fn trigger_task(&self, request: Request<v1::TriggerTaskRequest>) -> Reply<v1::Task> {
-        self.task(&request.into_inner().id)?;
-        self.script().triggered += 1;
-        Err(Fault::outcome_unknown().into_status())
+        let request = request.into_inner();
+        let task = self.task(&request.id)?;
+        let mut script = self.script();
+        script.triggered.push(request.request_id);
+        if script.triggered.len() == 1 {
+            return Err(Fault::outcome_unknown().into_status());
+        }
+        Ok(Response::new(task))
+    }
+
+    async fn retry_task(&self, request: Request<v1::RetryTaskRequest>) -> Reply<v1::Task> {
+        let request = request.into_inner();
+        let task = self.task(&request.id)?;
+        self.script().triggered.push(format!("{:?} {}", request.run, request.request_id));
+        Ok(Response::new(task))
     }
 
     async fn list_executions(
@@ -307,11 +319,24 @@ fn a_refusal_is_told_and_not_repeated() {
 }
 
 #[test]
-fn a_trigger_whose_answer_was_lost_is_not_repeated() {
+fn a_trigger_whose_answer_was_lost_is_repeated_with_its_request_id() {
     let (node, server) = Node::start(Script::default());
     let output = dtask(&server, &["task", "trigger", "a"]);
-    assert_eq!(output.status.code(), Some(6));
-    assert_eq!(node.script().triggered, 1);
+    assert_eq!(output.status.code(), Some(0));
+    let asked = node.script().triggered.clone();
+    assert_eq!(asked.len(), 2);
+    assert!(!asked[0].is_empty() && asked[0] == asked[1], "{asked:?}");
+}
+
+#[test]
+fn a_retry_names_its_run_and_a_request_id_of_its_own() {
+    let (node, server) = Node::start(Script::default());
+    assert_eq!(dtask(&server, &["task", "retry", "a"]).status.code(), Some(0));
+    assert_eq!(dtask(&server, &["task", "retry", "a", "--run", "3"]).status.code(), Some(0));
+    let asked = node.script().triggered.clone();
+    let words: Vec<_> = asked.iter().map(|line| line.split_once(' ').expect("two words")).collect();
+    assert_eq!((words[0].0, words[1].0), ("None", "Some(3)"));
+    assert!(words[0].1.len() > 20 && words[0].1 != words[1].1, "{asked:?}");
 }
 
 #[test]

@@ -6,8 +6,9 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use crate::id::{RunNumber, Ticket};
-use crate::node::request::{Accepted, Rejection, Reply};
+use crate::node::request::{Accepted, Rejection, Reply, StoredTask};
 use crate::spec::NewTask;
+use crate::state::Wish;
 
 /// When a refused caller should try again: a commit takes less, a full share some of them.
 const FULL_RETRY_MS: u64 = 100;
@@ -25,7 +26,7 @@ pub struct Staged {
     pub retry: bool,
 }
 
-/// What a caller wants changed about a live task.
+/// What a caller wants done to a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Stop it, or one run of it.
@@ -33,8 +34,15 @@ pub enum Change {
         /// A certain run.
         run: Option<RunNumber>,
     },
-    /// Run it now.
-    Trigger,
+    /// Run it now, or once more.
+    Rerun {
+        /// What the run stands for.
+        wish: Wish,
+        /// The caller's request id (P8.3).
+        request: Option<Box<str>>,
+        /// It was sent before (P8.2).
+        retry: bool,
+    },
     /// Remove it.
     Delete {
         /// Also when it runs.
@@ -43,7 +51,7 @@ pub enum Change {
 }
 
 /// A staged change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Asked {
     /// Who waits.
     pub ticket: Ticket,
@@ -51,6 +59,8 @@ pub struct Asked {
     pub id: Box<str>,
     /// What about it.
     pub change: Change,
+    /// The task as history tells it, when it is not in memory (P8.5).
+    pub past: Option<Box<StoredTask>>,
     /// A ReadIndex round has confirmed this leader since the question arrived: that the id is
     /// unknown here may be said.
     pub confirmed: bool,
@@ -118,7 +128,7 @@ impl Admission {
         match asked.change {
             // P8.4: admitted under every overload.
             Change::Cancel { .. } => {}
-            Change::Trigger | Change::Delete { .. } => {
+            Change::Rerun { .. } | Change::Delete { .. } => {
                 if let Some(full) = self.refuse(bytes, share) {
                     return Some(Reply::Rejected(full));
                 }
@@ -207,7 +217,8 @@ fn weight(task: &NewTask) -> usize {
 /// What a change weighs while it waits.
 fn weight_of(asked: &Asked) -> usize {
     const REST: usize = 64;
-    REST + asked.id.len()
+    let past = asked.past.as_ref().map_or(0, |past| past.view.payload.len());
+    REST + asked.id.len() + past
 }
 
 #[cfg(test)]
@@ -215,8 +226,10 @@ mod tests {
     use super::*;
 
     fn ask(change: Change) -> Asked {
-        Asked { ticket: Ticket(1), id: "some-task".into(), change, confirmed: false }
+        Asked { ticket: Ticket(1), id: "some-task".into(), change, past: None, confirmed: false }
     }
+
+    const TRIGGER: Change = Change::Rerun { wish: Wish::Trigger, request: None, retry: false };
 
     fn share(taken: usize) -> Share {
         Share { taken, max: 4_000 }
@@ -225,7 +238,7 @@ mod tests {
     #[test]
     fn a_quarter_is_kept_from_new_work() {
         let mut admission = Admission::default();
-        let (trigger, delete) = (Change::Trigger, Change::Delete { cancel: true });
+        let (trigger, delete) = (TRIGGER, Change::Delete { cancel: true });
         assert_eq!(admission.change(ask(trigger.clone()), share(2_900)), None);
         for change in [trigger, delete] {
             let Some(Reply::Rejected(Rejection::Full { retry_after_ms, .. })) =
@@ -250,7 +263,7 @@ mod tests {
     fn what_was_taken_weighs_nothing() {
         let mut admission = Admission::default();
         for _ in 0..1_000 {
-            assert_eq!(admission.change(ask(Change::Trigger), share(0)), None);
+            assert_eq!(admission.change(ask(TRIGGER), share(0)), None);
             assert_eq!(admission.take_changes().len(), 1);
         }
     }
@@ -259,7 +272,7 @@ mod tests {
     fn what_is_larger_than_all_goes_when_nothing_else_does() {
         let mut admission = Admission::default();
         let tiny = |taken| Share { taken, max: 8 };
-        assert!(admission.change(ask(Change::Trigger), tiny(1)).is_some());
-        assert_eq!(admission.change(ask(Change::Trigger), tiny(0)), None);
+        assert!(admission.change(ask(TRIGGER), tiny(1)).is_some());
+        assert_eq!(admission.change(ask(TRIGGER), tiny(0)), None);
     }
 }

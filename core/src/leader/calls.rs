@@ -40,7 +40,7 @@ impl Leader {
     /// takes (P8.4).
     pub fn change(&mut self, asked: Asked, state: &State, out: &mut Outbox<Effect>) {
         let ticket = asked.ticket;
-        if asked.change == Change::Trigger
+        if matches!(asked.change, Change::Rerun { .. })
             && let Some(full) = self.outbox_bound(state)
         {
             let reply = Reply::Rejected(full);
@@ -82,11 +82,7 @@ impl Leader {
         let not_live = Effect::Answer { ticket, reply: Reply::missing(id, state) };
         let Some(task) = state.find(id) else { return out.push(not_live) };
         let Some(view) = state.task_view(task) else { return out.push(not_live) };
-        let run = match (&view.recurrence, &view.last_run) {
-            (Some(_), Some(run)) => state.live_run(task, run.run),
-            (None, _) => Some(task),
-            (Some(_), None) => None,
-        };
+        let run = view.last_run.as_ref().and_then(|run| state.live_run(task, run.run));
         let attempts =
             state.attempt_views(if token.is_some() { task } else { run.unwrap_or(task) });
         let attempt = match token {

@@ -11,7 +11,7 @@ use crate::id::{InstanceId, SessionId, Ticket, Token};
 use crate::limits;
 use crate::spec::Profile;
 use crate::state::view::{TaskStatus, TaskView};
-use crate::state::{Command, Create};
+use crate::state::{Again, Command, Create};
 use crate::time::Timestamp;
 
 /// Why a command was proposed, and who waits for its answer.
@@ -32,12 +32,14 @@ pub enum Origin {
         /// The slot promised to it (P2.3).
         open: Option<InstanceId>,
     },
-    /// A caller's cancel or trigger.
+    /// A caller's cancel, trigger or retry.
     Change {
         /// Who waits.
         ticket: Ticket,
         /// The task's id, to answer with the task.
         id: Box<str>,
+        /// The task as history told of it, if it was not in memory.
+        was: Option<Box<TaskView>>,
         /// The slot promised to a triggered run.
         open: Option<InstanceId>,
         /// A run may become ready by it with no slot promised.
@@ -193,6 +195,20 @@ impl Drafts {
         origins.push(origin);
     }
 
+    /// Adds a command about a task that history told of; `again.past.profile` is set here (P5.2).
+    pub fn again(
+        &mut self,
+        at: Timestamp,
+        profile: &Profile,
+        mut again: Again<'_>,
+        origin: Origin,
+    ) {
+        let (builder, origins) = self.room(at, again_weight(&again));
+        again.past.profile = builder.intern(profile);
+        builder.push(&Command::Again(again));
+        origins.push(origin);
+    }
+
     /// Gives the newest origin, a submit's, its task's id: it was borrowed by the command.
     pub fn name_last(&mut self, name: Box<str>) {
         let newest = self.open.as_mut().and_then(|(_, origins, _)| origins.last_mut());
@@ -248,6 +264,7 @@ fn weight(command: &Command<'_>) -> usize {
     const NUMBERS: usize = 64;
     match command {
         Command::Create(create) => create_weight(create),
+        Command::Again(again) => again_weight(again),
         Command::Close(close) => {
             NUMBERS + close.output.len() + close.error.len() + close.tail.len()
         }
@@ -265,8 +282,14 @@ fn weight(command: &Command<'_>) -> usize {
     }
 }
 
+fn again_weight(again: &Again<'_>) -> usize {
+    let reason = again.past.last_run.as_ref().map_or(0, |run| run.reason.len());
+    REST + again.id.len() + again.past.name.len() + again.past.payload.len() + reason
+}
+
+/// A profile of its own and a recurrence, when they are there.
+const REST: usize = 512;
+
 fn create_weight(create: &Create<'_>) -> usize {
-    // A profile of its own and a recurrence, when they are there.
-    const REST: usize = 512;
     REST + create.id.len() + create.name.len() + create.payload.len()
 }

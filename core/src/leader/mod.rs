@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod calls;
+mod change;
 pub mod dispatch;
 pub mod draft;
 pub mod firing;

@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::Leader;
-use super::admission::{Asked, Change, Staged};
+use super::admission::{Asked, Staged};
 use super::dispatch::{self, Floor};
 use super::draft::Origin;
 use super::leases::Due;
@@ -15,7 +15,6 @@ use super::projection::Projection;
 use crate::limits;
 use crate::machine::Outbox;
 use crate::node::io::{Effect, Note};
-use crate::node::request::Reply;
 use crate::spec::{AttemptOutcome, NewTask, Overlap, Profile, Schedule};
 use crate::state::view::TaskStatus;
 use crate::state::{Close, Command, Create, Dropped, Open, Start, State};
@@ -61,13 +60,13 @@ impl Leader {
     }
 
     /// Counts a command that goes into a draft.
-    fn count(&mut self, origin: &Origin) {
+    pub(super) fn count(&mut self, origin: &Origin) {
         self.planning += u32::from(origin.is_planning());
         self.loose += u32::from(origin.is_loose());
         self.promise(origin.promised());
     }
 
-    fn push(&mut self, at: Timestamp, command: &Command<'_>, origin: Origin) {
+    pub(super) fn push(&mut self, at: Timestamp, command: &Command<'_>, origin: Origin) {
         self.count(&origin);
         self.drafts.push(at, command, origin);
     }
@@ -193,60 +192,6 @@ impl Leader {
             });
             let open = fire.open;
             self.push(at, &Command::Fire(fire), Origin::Fire { open });
-        }
-    }
-
-    fn plan_changes(
-        &mut self,
-        at: Timestamp,
-        state: &State,
-        floor: &mut Floor,
-        unknown: &mut Vec<Asked>,
-        out: &mut Outbox<Effect>,
-    ) {
-        for asked in self.admission.take_changes() {
-            let target = state.find(&asked.id).and_then(|task| match asked.change {
-                Change::Cancel { run: Some(run) } => state.live_run(task, run),
-                Change::Cancel { run: None } | Change::Trigger | Change::Delete { .. } => {
-                    Some(task)
-                }
-            });
-            let Some(target) = target else {
-                // Only a confirmed leader may say that an id is unknown.
-                if asked.confirmed {
-                    let reply = Reply::missing(&asked.id, state);
-                    out.push(Effect::Answer { ticket: asked.ticket, reply });
-                } else {
-                    unknown.push(Asked { confirmed: true, ..asked });
-                }
-                continue;
-            };
-            let Asked { ticket, id, change, confirmed: _ } = asked;
-            match change {
-                Change::Cancel { .. } => {
-                    let origin = Origin::Change { ticket, id, open: None, loose: false };
-                    self.push(at, &Command::Cancel { target }, origin);
-                }
-                Change::Trigger => {
-                    let open = match (self.loose, state.class_of(target)) {
-                        (0, Some((queue, kind))) => {
-                            floor.take_unwanted(&self.sessions, queue, kind)
-                        }
-                        (_, _) => None,
-                    };
-                    let origin = Origin::Change { ticket, id, open, loose: open.is_none() };
-                    self.push(at, &Command::Trigger { target, open }, origin);
-                }
-                Change::Delete { cancel } => {
-                    let Some(was) = state.task_view(target) else {
-                        let reply = Reply::NotLive { changes: state.changes() };
-                        out.push(Effect::Answer { ticket, reply });
-                        continue;
-                    };
-                    let origin = Origin::Delete { ticket, was: Box::new(was) };
-                    self.push(at, &Command::Delete { target, cancel }, origin);
-                }
-            }
         }
     }
 

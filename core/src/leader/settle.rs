@@ -128,21 +128,12 @@ impl Leader {
                     out.push(Effect::Answer { ticket, reply });
                 }
             }
-            Origin::Change { ticket, id, .. } => {
-                let reply = self.changed(&id, answer, state);
+            Origin::Change { ticket, id, was, .. } => {
+                let reply = self.changed(&id, was, answer, state);
                 out.push(Effect::Answer { ticket, reply });
             }
             Origin::Delete { ticket, was } => {
-                let reply = match answer {
-                    Applied::Refused(refusal) => refused(&was.id, refusal, Some(was.status)),
-                    Applied::Created { .. }
-                    | Applied::Repeated { .. }
-                    | Applied::Opened { .. }
-                    | Applied::Closed { .. }
-                    | Applied::Fired { .. }
-                    | Applied::Stopping { .. }
-                    | Applied::Done => Reply::Task(was),
-                };
+                let reply = Self::deleted(was, answer, state);
                 out.push(Effect::Answer { ticket, reply });
             }
             // P7.2: the result is agreed, or was stale; the worker may forget it either way.
@@ -202,6 +193,8 @@ impl Leader {
             Refusal::IdConflict
             | Refusal::Running
             | Refusal::UnknownInstance
+            | Refusal::NoSuchRun
+            | Refusal::RequestReused
             | Refusal::Full
             | Refusal::Forgotten
             | Refusal::Malformed => false,
@@ -239,26 +232,6 @@ impl Leader {
             | Origin::Stored
             | Origin::Dropped
             | Origin::Addresses => {}
-        }
-    }
-
-    fn changed(&self, id: &str, answer: Applied, state: &State) -> Reply {
-        let task = state.find(id);
-        match answer {
-            Applied::Refused(refusal) => {
-                let status = task.and_then(|task| state.task_view(task)).map(|view| view.status);
-                refused(id, refusal, status)
-            }
-            Applied::Created { .. }
-            | Applied::Repeated { .. }
-            | Applied::Opened { .. }
-            | Applied::Closed { .. }
-            | Applied::Fired { .. }
-            | Applied::Stopping { .. }
-            | Applied::Done => match task.and_then(|task| self.task_view(task, state)) {
-                Some(view) => Reply::Task(view),
-                None => Reply::NotLive { changes: state.changes() },
-            },
         }
     }
 }
@@ -324,7 +297,7 @@ fn accepted(
 }
 
 /// The answer to a change that `apply` refused.
-fn refused(id: &str, refusal: Refusal, status: Option<TaskStatus>) -> Reply {
+pub(super) fn refused(id: &str, refusal: Refusal, status: Option<TaskStatus>) -> Reply {
     Reply::Rejected(match refusal {
         Refusal::Running => Rejection::Running,
         Refusal::Terminal => {
@@ -336,6 +309,10 @@ fn refused(id: &str, refusal: Refusal, status: Option<TaskStatus>) -> Reply {
             Rejection::Full { what: "a bound of the log's state".into(), retry_after_ms: 1_000 }
         }
         Refusal::Forgotten => Rejection::Forgotten,
+        Refusal::RequestReused => Rejection::RequestReused,
+        Refusal::NoSuchRun => {
+            Rejection::Invalid { field: "run".into(), detail: "the task has no such run".into() }
+        }
         Refusal::Stale | Refusal::UnknownInstance | Refusal::Malformed => Rejection::Invalid {
             field: "task".into(),
             detail: "its state does not allow this".into(),

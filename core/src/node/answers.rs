@@ -92,7 +92,7 @@ impl Node {
     /// Attempts of a deleted task stay to be read in history.
     fn attempts(&self, id: &str) -> Reply {
         let Some(task) = self.state.find(id) else {
-            return Reply::NotLive { changes: self.state.changes() };
+            return Reply::not_live(&self.state);
         };
         match self.view(task) {
             Some(view) => Reply::Attempts {
@@ -100,7 +100,7 @@ impl Node {
                 runs: self.state.run_views(task),
                 attempts: self.state.attempt_views(task),
             },
-            None => Reply::NotLive { changes: self.state.changes() },
+            None => Reply::not_live(&self.state),
         }
     }
 

@@ -249,16 +249,19 @@ impl Node {
             return out.push(Effect::Answer { ticket, reply: Reply::Rejected(full) });
         }
         let Some(leader) = &mut self.leader else { return };
-        let asked = |id, change| Asked { ticket, id, change, confirmed: false };
+        let asked = |id, change, past| Asked { ticket, id, change, past, confirmed: false };
         match request {
             Request::Submit(tasks) => leader.submit(ticket, (tasks, false), &self.state, out),
             Request::Resubmit(tasks) => leader.submit(ticket, (tasks, true), &self.state, out),
             Request::Cancel { id, run } => {
-                leader.change(asked(id, Change::Cancel { run }), &self.state, out);
+                leader.change(asked(id, Change::Cancel { run }, None), &self.state, out);
             }
-            Request::Trigger { id } => leader.change(asked(id, Change::Trigger), &self.state, out),
-            Request::Delete { id, cancel } => {
-                leader.change(asked(id, Change::Delete { cancel }), &self.state, out);
+            Request::Trigger { id, wish, request, retry, past } => {
+                let change = Change::Rerun { wish, request, retry };
+                leader.change(asked(id, change, past), &self.state, out);
+            }
+            Request::Delete { id, cancel, past } => {
+                leader.change(asked(id, Change::Delete { cancel }, past), &self.state, out);
             }
             Request::Workers => {
                 let reply = leader.workers(now);

@@ -9,8 +9,8 @@ use crate::consensus::ConfState;
 pub use crate::consensus::Role;
 use crate::id::{ClusterId, NodeId, RunNumber, Token};
 use crate::spec::NewTask;
-use crate::state::State;
 use crate::state::view::{AttemptView, RunView, TaskStatus, TaskView};
+use crate::state::{State, Wish};
 use crate::time::Timestamp;
 
 /// A caller's question.
@@ -65,17 +65,29 @@ pub enum Request {
         /// Only this run of a recurring task.
         run: Option<RunNumber>,
     },
-    /// Run it now: answered [`Reply::Task`].
+    /// Run it now, or once more: answered [`Reply::Task`], or [`Reply::NotLive`] when its body has
+    /// left memory: then the shell reads history and asks again with what it found (P8.5).
     Trigger {
         /// The task's id.
         id: Box<str>,
+        /// What the run stands for.
+        wish: Wish,
+        /// The caller's request id: a repeat is answered and makes no second run (P8.3).
+        request: Option<Box<str>>,
+        /// The request id was sent before, and what became of it is not known: one that may have
+        /// been forgotten is answered [`Rejection::Forgotten`] (P8.2).
+        retry: bool,
+        /// What history tells of it.
+        past: Option<Box<StoredTask>>,
     },
-    /// Remove it: answered [`Reply::Task`] (as it was).
+    /// Remove it: answered [`Reply::Task`] (as it was), or [`Reply::NotLive`] as a trigger is.
     Delete {
         /// The task's id.
         id: Box<str>,
         /// Also when it runs.
         cancel: bool,
+        /// What history tells of it.
+        past: Option<Box<StoredTask>>,
     },
     /// Live output of an attempt: answered by [`Reply::Output`] pieces until `end`; the host ends
     /// it early with `Input::Abandon`.
@@ -94,6 +106,15 @@ pub enum Request {
     /// Wait until this node has applied everything committed before now: answered
     /// [`Reply::Applied`] (reads of history use it, P8.7).
     Barrier,
+}
+
+/// An ended task as history tells it, for a question about one that is not in memory (P8.5).
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredTask {
+    /// Its row.
+    pub view: TaskView,
+    /// [`Reply::NotLive`]'s `ended`: what came between that answer and the command is told by it.
+    pub as_of: u64,
 }
 
 /// Which live tasks a walk returns.
@@ -136,11 +157,13 @@ pub enum Reply {
         /// Their attempts in memory.
         attempts: Vec<AttemptView>,
     },
-    /// The id is not in memory; history may know it. `applied` is this node's applied change
-    /// number, for the wait on the history cursor (P8.7).
+    /// The id is not in memory; history may know it.
     NotLive {
-        /// The last change number that exists.
-        changes: u64,
+        /// The last change number that has left memory: a database that covers it has the row of
+        /// whatever is not in memory (P8.7).
+        stored: u64,
+        /// The number that the next id gets which leaves memory.
+        ended: u64,
     },
     /// A piece of live output; more follow until `end`.
     Output {
@@ -175,7 +198,12 @@ impl Reply {
         if state.is_deleted(id) {
             return Self::Rejected(Rejection::NotFound { id: id.into() });
         }
-        Self::NotLive { changes: state.changes() }
+        Self::not_live(state)
+    }
+
+    /// The answer about what is not in memory.
+    pub fn not_live(state: &State) -> Self {
+        Self::NotLive { stored: state.stored(), ended: state.ended_end() }
     }
 }
 
@@ -202,6 +230,8 @@ pub enum Rejection {
         /// The id.
         id: Box<str>,
     },
+    /// The request id came before, with another request. HTTP 422.
+    RequestReused,
     /// Nothing is known by that id. HTTP 404.
     NotFound {
         /// The id.

@@ -62,7 +62,7 @@ impl Waits {
                     Reply::Task(Box::new(view.clone()))
                 }
                 Some(_) => return true,
-                None => Reply::NotLive { changes: state.changes() },
+                None => Reply::not_live(state),
             };
             over.push((*ticket, reply));
             false

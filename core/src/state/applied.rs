@@ -74,6 +74,10 @@ pub enum Refusal {
     Running,
     /// The worker's instance is not registered.
     UnknownInstance,
+    /// The task has no run of this number.
+    NoSuchRun,
+    /// The request id came before, with another request (P8.3).
+    RequestReused,
     /// A bound of `limits.rs` is reached.
     Full,
     /// The bytes decode but make no sense.

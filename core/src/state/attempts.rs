@@ -123,6 +123,10 @@ impl Attempts {
         self.closed.remove(&token)
     }
 
+    pub(super) fn closed_mut(&mut self, token: u64) -> Option<&mut Attempt> {
+        self.closed.get_mut(&token)
+    }
+
     /// Open attempts, oldest first.
     pub(super) fn all_open(&self) -> impl Iterator<Item = (u64, &Attempt)> {
         self.open.iter().map(|(&token, attempt)| (token, attempt))

@@ -91,7 +91,9 @@ impl State {
             let hash = id_hash(self.key, record.body.id_bytes());
             let indexed = self.ids.find(hash, |held| held == slot);
             demand!(indexed == Some(slot), "S9: {name:?} is not in the id index");
-            demand!(self.ended.find(hash).is_none(), "S9: {name:?} has ended before");
+            let before = self.ended.find(hash);
+            let same = before.is_none_or(|ended| ended.serial == record.serial);
+            demand!(same, "S9: {name:?} has ended before, as another creation");
         }
         if record.is_done() {
             let unstored = record.change > self.stored()

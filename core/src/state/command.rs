@@ -2,7 +2,10 @@
 //!
 //! The byte layout is `codec/flat`: little-endian frames read by a borrowing cursor.
 
-use crate::id::{InstanceId, NodeId, RecordRef, Slot, Token};
+use alloc::boxed::Box;
+
+use super::view::{RunView, TaskStatus, TaskView};
+use crate::id::{InstanceId, NodeId, RecordRef, RunNumber, Serial, Slot, Token};
 use crate::spec::{AttemptOutcome, Recurrence};
 use crate::time::Timestamp;
 
@@ -34,9 +37,11 @@ pub enum Command<'a> {
     Trigger {
         /// The task.
         target: RecordRef,
-        /// Open at once on this worker if the run becomes ready.
-        open: Option<InstanceId>,
+        /// What is asked for.
+        rerun: Rerun<'a>,
     },
+    /// Act on a task that has ended and whose body has left memory (P8.5).
+    Again(Again<'a>),
     /// Remove a task from state after recording its end; refused while an attempt runs unless
     /// `cancel` says to stop it first.
     Delete {
@@ -114,10 +119,124 @@ pub enum Start {
     /// A recurring task and its first fire time.
     Recurring {
         /// The rule and its policies, kept in the side table.
-        recurrence: alloc::boxed::Box<Recurrence>,
+        recurrence: Box<Recurrence>,
         /// The first fire time; `None` when the rule names none.
         next: Option<Timestamp>,
     },
+}
+
+/// A wish for one more run, by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rerun<'a> {
+    /// Of what.
+    pub wish: Wish,
+    /// The caller's request id: a second command that carries it makes no second run (P8.3).
+    pub request: Option<&'a str>,
+    /// The request id was sent before, by a caller who does not know what became of it (P8.2).
+    pub retry: bool,
+    /// Open at once on this worker if the run becomes ready.
+    pub open: Option<InstanceId>,
+}
+
+/// What a further run stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wish {
+    /// Itself; a task that only waits for its moment runs now instead.
+    #[default]
+    Trigger,
+    /// The latest run, which has ended.
+    RetryLatest,
+    /// This run, which has ended.
+    Retry(RunNumber),
+}
+
+/// Act on an ended task as history tells it (P8.5). What ended stays ended: a further run is a run
+/// of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Again<'a> {
+    /// The task's id.
+    pub id: &'a str,
+    /// The creation that this was planned on: refused when the id names another one by now.
+    pub serial: Serial,
+    /// What history tells of it.
+    pub past: Box<Past<'a>>,
+    /// What to do.
+    pub deed: Deed<'a>,
+}
+
+/// What is done to an ended task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed<'a> {
+    /// One more run.
+    Run(Rerun<'a>),
+    /// Its row is marked in history.
+    Delete {
+        /// Also when it runs again by now.
+        cancel: bool,
+    },
+}
+
+/// An ended task as its row in history tells it: what `apply` needs to bring its body back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Past<'a> {
+    /// Display name; empty means the id.
+    pub name: &'a str,
+    /// Uninterpreted.
+    pub payload: &'a [u8],
+    /// Index into the entry's own table of profiles.
+    pub profile: u16,
+    /// 0..=9.
+    pub priority: u8,
+    /// A one-shot's due time.
+    pub at: Option<Timestamp>,
+    /// A recurring task's rule.
+    pub recurrence: Option<Box<Recurrence>>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// How it ended.
+    pub status: TaskStatus,
+    /// Version of its spec.
+    pub revision: u32,
+    /// Its runs so far.
+    pub runs: u32,
+    /// The latest success.
+    pub last_success_at: Option<Timestamp>,
+    /// The latest failure.
+    pub last_failure_at: Option<Timestamp>,
+    /// Failures since the latest success.
+    pub failures: u32,
+    /// The latest run.
+    pub last_run: Option<RunView>,
+    /// The number that the next id was to get which leaves memory, before history was read: when
+    /// this one left later, or all that tells is gone, the row may be older than its latest end.
+    pub as_of: u64,
+}
+
+impl<'a> Past<'a> {
+    /// What `view`, a row of history, tells; `profile` is the entry's to set.
+    pub fn of(view: &'a TaskView, as_of: u64) -> Self {
+        Self {
+            // A task without a name of its own shows its id.
+            name: if view.name == view.id { "" } else { &view.name },
+            payload: &view.payload,
+            profile: 0,
+            priority: view.priority,
+            at: view.at,
+            recurrence: view.recurrence.clone().map(Box::new),
+            created_at: view.created_at,
+            ended_at: view.finished_at.unwrap_or(view.updated_at),
+            status: view.status,
+            revision: view.revision,
+            runs: view.runs_count,
+            last_success_at: view.last_success_at,
+            last_failure_at: view.last_failure_at,
+            failures: view.consecutive_failures,
+            last_run: view.last_run.clone(),
+            as_of,
+        }
+    }
 }
 
 /// Start an attempt of a ready run.

@@ -66,13 +66,24 @@ impl EndedTable {
         self.queue.at(number)
     }
 
+    /// The newest entry of this id.
     pub(super) fn find(&self, id: u64) -> Option<Ended> {
-        let mut found = None;
+        self.newest(id).map(|(_, ended)| ended)
+    }
+
+    /// The newest entry of this id, and its number: a task that runs again ends again (P8.5).
+    pub(super) fn newest(&self, id: u64) -> Option<(u64, Ended)> {
+        let mut newest = None;
         self.index.find(id, |low| {
-            found = self.queue.at(self.widen(low)).filter(|ended| ended.id == id);
-            found.is_some()
+            let number = self.widen(low);
+            if newest.is_none_or(|(held, _)| held < number)
+                && let Some(ended) = self.queue.at(number).filter(|ended| ended.id == id)
+            {
+                newest = Some((number, ended));
+            }
+            false
         });
-        found
+        newest
     }
 
     /// Appends an entry and returns its number.

@@ -69,6 +69,11 @@ impl State {
         self.ended.find(id_hash(self.key, id.as_bytes())).map(|ended| ended.view())
     }
 
+    /// The number that the next id gets which leaves memory.
+    pub const fn ended_end(&self) -> u64 {
+        self.ended.numbers().1
+    }
+
     /// Tells whether this creation is in memory.
     pub fn holds(&self, record: RecordRef) -> bool {
         self.record(record).is_some()
@@ -195,11 +200,12 @@ impl State {
             .take(max)
             .filter_map(|(fire_time, serial, slot)| {
                 let schedule = self.schedules.at(slot)?;
+                let recurrence = schedule.recurrence.clone()?;
                 Some(DueSchedule {
                     task: RecordRef { slot: Slot(slot), serial: Serial(serial) },
                     revision: schedule.revision,
                     fire_time,
-                    recurrence: schedule.recurrence.clone(),
+                    recurrence,
                     live_runs: schedule.live.len() as u32,
                 })
             })

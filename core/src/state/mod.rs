@@ -26,7 +26,7 @@ mod profiles;
 mod queue;
 mod ready;
 mod record;
-mod row;
+pub(crate) mod row;
 mod schedules;
 mod slab;
 pub mod snapshot;
@@ -41,7 +41,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 pub use applied::{Applied, Refusal};
-pub use command::{Close, Command, Create, Fire, Open, Start};
+pub use command::{Again, Close, Command, Create, Deed, Fire, Open, Past, Rerun, Start, Wish};
 pub use facts::{
     ApplyError, Changes, ClassId, Dropped, DueSchedule, EndedTask, Finished, IndexKey, OpenAttempt,
     ReadyClass, ReadyRun,

@@ -93,12 +93,13 @@ impl Record {
 /// Texts and payload of a task, or what a child run is a run of: one allocation.
 ///
 /// A task: id length u16, name length u16, id, name, payload. A run: parent slot u32, parent
-/// serial u64, number u32, cause u8, the reason for which it was skipped.
+/// serial u64, number u32, cause u8, the run that it repeats u32 (zero for none), the reason for
+/// which it was skipped or, of one that came back from history, why it failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Body(Box<[u8]>);
 
 const TASK_HEAD: usize = 4;
-const RUN_HEAD: usize = 17;
+const RUN_HEAD: usize = 21;
 
 impl Body {
     /// A task's body. Texts are within `limits::NAME_CHARS_MAX`.
@@ -113,12 +114,18 @@ impl Body {
     }
 
     /// A child run's body.
-    pub(super) fn run(parent: RecordRef, number: RunNumber, cause: RunCause, reason: &str) -> Self {
+    pub(super) fn run(
+        parent: RecordRef,
+        number: RunNumber,
+        (cause, retry_of): (RunCause, Option<RunNumber>),
+        reason: &str,
+    ) -> Self {
         let mut out = Vec::with_capacity(RUN_HEAD + reason.len());
         out.put_u32(parent.slot.0);
         out.put_u64(parent.serial.0);
         out.put_u32(number.0);
         out.put_u8(cause as u8);
+        out.put_u32(retry_of.map_or(0, |run| run.0));
         out.raw(reason.as_bytes());
         Self(out.into_boxed_slice())
     }
@@ -128,7 +135,7 @@ impl Body {
         let body = Self(bytes.into());
         let fits = if run {
             bytes.len() >= RUN_HEAD
-                && matches!(bytes[16], 2 | 3)
+                && matches!(bytes[16], 1..=3)
                 && core::str::from_utf8(&bytes[RUN_HEAD..]).is_ok()
         } else {
             let mut from = Cursor::new(bytes);
@@ -187,13 +194,14 @@ impl Body {
         let slot = Slot(from.u32().unwrap_or(NONE));
         let serial = Serial(from.u64().unwrap_or(0));
         let number = RunNumber(from.u32().unwrap_or(0));
-        let cause = if from.u8() == Ok(RunCause::Trigger as u8) {
-            RunCause::Trigger
-        } else {
-            RunCause::Schedule
+        let cause = match from.u8() {
+            Ok(1) => RunCause::Submit,
+            Ok(3) => RunCause::Trigger,
+            Ok(_) | Err(_) => RunCause::Schedule,
         };
+        let retry_of = from.u32().ok().filter(|&run| run > 0).map(RunNumber);
         let reason = core::str::from_utf8(self.0.get(RUN_HEAD..).unwrap_or(&[])).unwrap_or("");
-        RunHead { parent: RecordRef { slot, serial }, number, cause, reason }
+        RunHead { parent: RecordRef { slot, serial }, number, cause, retry_of, reason }
     }
 }
 
@@ -203,5 +211,6 @@ pub(super) struct RunHead<'a> {
     pub(super) parent: RecordRef,
     pub(super) number: RunNumber,
     pub(super) cause: RunCause,
+    pub(super) retry_of: Option<RunNumber>,
     pub(super) reason: &'a str,
 }

@@ -103,7 +103,7 @@ pub(super) fn read_record(
 }
 
 fn put_schedule(out: &mut Vec<u8>, schedule: &Schedule) {
-    put_recurrence(out, &schedule.recurrence);
+    out.put_option(schedule.recurrence.as_ref(), put_recurrence);
     out.put_u32(schedule.revision);
     out.put_option(schedule.next_run_at, Vec::put_time);
     out.put_option(schedule.last_fire_time, Vec::put_time);
@@ -111,18 +111,35 @@ fn put_schedule(out: &mut Vec<u8>, schedule: &Schedule) {
     out.put_option(schedule.last_success_at, Vec::put_time);
     out.put_option(schedule.last_failure_at, Vec::put_time);
     out.put_u32(schedule.failures);
-    out.put_option(schedule.last_run.as_ref(), |out, run| {
-        out.put_u32(run.run.0);
-        out.put_u8(run.cause as u8);
-        out.put_time(run.scheduled_for);
-        out.put_u8(run.status as u8);
-        out.put_text(&run.reason);
-        out.put_u16(run.attempts);
-    });
+    out.put_option(schedule.last_run.as_ref(), put_run);
+}
+
+/// Appends a run as it ended.
+pub(crate) fn put_run(out: &mut Vec<u8>, run: &RunView) {
+    out.put_u32(run.run.0);
+    out.put_u8(run.cause as u8);
+    out.put_time(run.scheduled_for);
+    out.put_u8(run.status as u8);
+    out.put_text(&run.reason);
+    out.put_u16(run.attempts);
+    out.put_u32(run.retry_of.map_or(0, |run| run.0));
+}
+
+/// Reads what [`put_run`] wrote.
+pub(crate) fn read_run(from: &mut Cursor<'_>) -> Result<RunView, DecodeError> {
+    Ok(RunView {
+        run: RunNumber(from.u32()?),
+        cause: read_cause(from)?,
+        scheduled_for: from.time()?,
+        status: read_status(from)?,
+        reason: from.text()?.into(),
+        attempts: from.u16()?,
+        retry_of: Some(from.u32()?).filter(|&run| run > 0).map(RunNumber),
+    })
 }
 
 fn read_schedule(from: &mut Cursor<'_>) -> Result<Schedule, DecodeError> {
-    let recurrence = read_recurrence(from)?;
+    let recurrence = from.option(read_recurrence)?;
     let revision = from.u32()?;
     let mut schedule = Schedule::new(recurrence, from.option(Cursor::time)?);
     schedule.revision = revision;
@@ -131,16 +148,7 @@ fn read_schedule(from: &mut Cursor<'_>) -> Result<Schedule, DecodeError> {
     schedule.last_success_at = from.option(Cursor::time)?;
     schedule.last_failure_at = from.option(Cursor::time)?;
     schedule.failures = from.u32()?;
-    schedule.last_run = from.option(|from| {
-        Ok(RunView {
-            run: RunNumber(from.u32()?),
-            cause: read_cause(from)?,
-            scheduled_for: from.time()?,
-            status: read_status(from)?,
-            reason: from.text()?.into(),
-            attempts: from.u16()?,
-        })
-    })?;
+    schedule.last_run = from.option(read_run)?;
     Ok(schedule)
 }
 
@@ -153,7 +161,8 @@ fn read_cause(from: &mut Cursor<'_>) -> Result<RunCause, DecodeError> {
     })
 }
 
-fn read_status(from: &mut Cursor<'_>) -> Result<TaskStatus, DecodeError> {
+/// Reads a status (its number is the enum's own).
+pub(crate) fn read_status(from: &mut Cursor<'_>) -> Result<TaskStatus, DecodeError> {
     Ok(match from.u8()? {
         1 => TaskStatus::Waiting,
         2 => TaskStatus::Ready,

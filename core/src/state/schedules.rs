@@ -10,8 +10,8 @@ use crate::time::Timestamp;
 /// What a recurring task has beyond its record. Stored as part of the record's row.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Schedule {
-    /// The rule and its policies.
-    pub(super) recurrence: Recurrence,
+    /// The rule and its policies; `None` for a one-shot that was run again (P8.5).
+    pub(super) recurrence: Option<Recurrence>,
     /// Version of the spec.
     pub(super) revision: u32,
     /// The next fire time; `None` once the schedule has ended.
@@ -33,7 +33,7 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    pub(super) const fn new(recurrence: Recurrence, next: Option<Timestamp>) -> Self {
+    pub(super) const fn new(recurrence: Option<Recurrence>, next: Option<Timestamp>) -> Self {
         Self {
             recurrence,
             revision: 1,

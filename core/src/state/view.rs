@@ -118,6 +118,8 @@ pub struct RunView {
     pub reason: Box<str>,
     /// Attempts so far.
     pub attempts: u16,
+    /// The ended run that it repeats, by hand (P8.5).
+    pub retry_of: Option<RunNumber>,
 }
 
 /// Why a run exists.

@@ -94,7 +94,8 @@ impl State {
             last_success_at: schedule.last_success_at,
             last_failure_at: schedule.last_failure_at,
             consecutive_failures: schedule.failures,
-            recurrence: Some(schedule.recurrence.clone()),
+            recurrence: schedule.recurrence.clone(),
+            at: record.has(flag::HAS_AT).then_some(record.scheduled_for),
             revision: schedule.revision,
             status,
             wait,
@@ -134,11 +135,11 @@ impl State {
     /// The run of a record in `slot`; `None` for a recurring task, which is not a run.
     pub(super) fn run_view(&self, slot: u32) -> Option<RunView> {
         let record = self.slab.at(slot).filter(|record| !record.has(flag::RECURRING))?;
-        let (run, cause, skipped) = if record.has(flag::RUN) {
+        let (run, cause, retry_of, told) = if record.has(flag::RUN) {
             let head = record.body.run_head();
-            (head.number, head.cause, head.reason)
+            (head.number, head.cause, head.retry_of, head.reason)
         } else {
-            (RunNumber(1), RunCause::Submit, "")
+            (RunNumber(1), RunCause::Submit, None, "")
         };
         let status = status_of(record.phase);
         Some(RunView {
@@ -146,21 +147,22 @@ impl State {
             cause,
             scheduled_for: record.scheduled_for,
             status,
-            reason: self.reason(record, status, skipped),
+            reason: self.reason(record, status, told),
             attempts: record.attempts,
+            retry_of,
         })
     }
 
-    fn reason(&self, record: &Record, status: TaskStatus, skipped: &str) -> Box<str> {
+    fn reason(&self, record: &Record, status: TaskStatus, told: &str) -> Box<str> {
         match status {
-            TaskStatus::Skipped => skipped.into(),
+            TaskStatus::Skipped => told.into(),
             TaskStatus::Failed => {
                 let last = self.attempts.at(record.last_token);
                 let ending = last.and_then(|attempt| attempt.ending.as_deref());
                 match ending {
                     Some(ending) if !ending.error().is_empty() => ending.error().into(),
                     Some(ending) => outcome_text(ending.outcome).into(),
-                    None => "".into(),
+                    None => told.into(),
                 }
             }
             TaskStatus::Waiting

@@ -60,8 +60,12 @@ fn task(view: &TaskView, began: Timestamp) -> String {
     if let Some(wait) = &view.wait {
         let _ = write!(line, " ({})", name(wait.code));
     }
-    if let Some(run) = view.last_run.as_ref().filter(|_| view.recurrence.is_some()) {
+    let several = view.recurrence.is_some() || view.runs_count > 1;
+    if let Some(run) = view.last_run.as_ref().filter(|_| several) {
         let _ = write!(line, ", run {} {}", run.run, name(run.status));
+        if let Some(of) = run.retry_of {
+            let _ = write!(line, ", again for run {of}");
+        }
         if !run.reason.is_empty() {
             let _ = write!(line, " ({})", run.reason);
         }
@@ -102,6 +106,7 @@ fn rejected(why: &Rejection) -> String {
     match why {
         Rejection::IdConflict { .. } => "refused, the id has another spec".to_owned(),
         Rejection::NotFound { .. } => "refused, not found".to_owned(),
+        Rejection::RequestReused => "refused, the request id came before".to_owned(),
         Rejection::Terminal { status } => format!("refused, already {}", name(status)),
         Rejection::Running => "refused, it is running".to_owned(),
         Rejection::NotLeader { leader: Some((node, _)) } => format!("refused, node {node} leads"),

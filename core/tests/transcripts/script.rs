@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use dtask_core::id::{InstanceId, NodeId, SessionId, Ticket, Token};
+use dtask_core::id::{InstanceId, NodeId, RunNumber, SessionId, Ticket, Token};
 use dtask_core::node::{Note, Request};
 use dtask_core::rng::Rng;
 use dtask_core::spec::AttemptOutcome;
+use dtask_core::state::Wish;
 use dtask_core::time::Timestamp;
 use dtask_core::worker::{Hello, LeaderFrame, Report, WorkerFrame};
 
@@ -76,7 +77,7 @@ impl Script {
             }
             "advance" => self.advance(span(words.plain(1))),
             "submit" => self.submit(&words),
-            "cancel" | "trigger" | "delete" | "task" | "attempts" | "wait" | "follow" => {
+            "cancel" | "trigger" | "retry" | "delete" | "task" | "attempts" | "wait" | "follow" => {
                 self.ask(&words);
             }
             "addresses" => {
@@ -218,12 +219,19 @@ impl Script {
 
     fn ask(&mut self, words: &Words<'_>) {
         let id: Box<str> = words.plain(1).into();
-        let run = words.number("run").map(|run| dtask_core::id::RunNumber(run as u32));
+        let run = words.number("run").map(|run| RunNumber(run as u32));
+        let rerun = |id, wish| {
+            let request = words.pair("request").map(Into::into);
+            Request::Trigger { id, wish, request, retry: false, past: None }
+        };
         let stale = words.plain.contains(&"stale");
         let request = match words.plain(0) {
             "cancel" => Request::Cancel { id, run },
-            "trigger" => Request::Trigger { id },
-            "delete" => Request::Delete { id, cancel: words.plain.contains(&"running") },
+            "trigger" => rerun(id, Wish::Trigger),
+            "retry" => rerun(id, run.map_or(Wish::RetryLatest, Wish::Retry)),
+            "delete" => {
+                Request::Delete { id, cancel: words.plain.contains(&"running"), past: None }
+            }
             "wait" => Request::Wait { id, run },
             "attempts" => Request::Attempts { id, stale },
             "follow" => {

@@ -4,11 +4,11 @@
 use arbitrary::{Arbitrary as _, Result, Unstructured};
 use bytes::Bytes;
 use dtask_core::codec::flat::EntryBuilder;
-use dtask_core::id::{InstanceId, NodeId, RecordRef, Serial, Slot, Token};
+use dtask_core::id::{InstanceId, NodeId, RecordRef, RunNumber, Serial, Slot, Token};
 use dtask_core::spec::{
     AttemptOutcome, Backoff, DstFold, DstGap, Misfire, Overlap, Profile, Recurrence, Retry, Rule,
 };
-use dtask_core::state::{Close, Command, Create, Fire, LEVEL, Open, Start, State};
+use dtask_core::state::{Close, Command, Create, Fire, LEVEL, Open, Rerun, Start, State, Wish};
 use dtask_core::time::Timestamp;
 
 /// Ids, names, addresses: a few, so that they meet again, and one that is not for an id.
@@ -74,7 +74,7 @@ fn command<'a>(u: &mut Unstructured<'_>, state: &State, payload: &'a [u8]) -> Re
             }
             Some(_) | None => Command::TimeOut { token: token(u)?, target: record(u, state)? },
         },
-        12 => Command::Trigger { target: record(u, state)?, open: maybe_instance(u)? },
+        12 => Command::Trigger { target: record(u, state)?, rerun: rerun(u)? },
         13 => Command::Delete { target: record(u, state)?, cancel: bool::arbitrary(u)? },
         14 => Command::RegisterInstance { instance: instance(u)?, name: word(u)? },
         15 => Command::RetireInstance { instance: instance(u)? },
@@ -221,6 +221,16 @@ fn token(u: &mut Unstructured<'_>) -> Result<Token> {
 
 fn instance(u: &mut Unstructured<'_>) -> Result<InstanceId> {
     Ok(InstanceId(u.int_in_range(0..=3)?))
+}
+
+fn rerun(u: &mut Unstructured<'_>) -> Result<Rerun<'static>> {
+    let wish = match u.int_in_range(0..=3)? {
+        0 | 1 => Wish::Trigger,
+        2 => Wish::RetryLatest,
+        _ => Wish::Retry(RunNumber(u.int_in_range(0..=3)?)),
+    };
+    let request = if bool::arbitrary(u)? { Some(word(u)?) } else { None };
+    Ok(Rerun { wish, request, retry: bool::arbitrary(u)?, open: maybe_instance(u)? })
 }
 
 fn maybe_instance(u: &mut Unstructured<'_>) -> Result<Option<InstanceId>> {

@@ -14,7 +14,7 @@ use dtask_core::spec::{
     StopWhy,
 };
 use dtask_core::state::{
-    Changes, Close, Command, Create, Fire, IndexKey, LEVEL, Open, Start, State,
+    Changes, Close, Command, Create, Fire, IndexKey, LEVEL, Open, Rerun, Start, State, Wish,
 };
 use dtask_core::time::Timestamp;
 use dtask_core::worker::{Assignment, Hello, LeaderFrame, Report, WorkerFrame};
@@ -123,7 +123,10 @@ fn commands() -> Vec<Command<'static>> {
         Command::HistoryDropped { through: 1 },
         Command::Cancel { target },
         Command::TimeOut { token: Token(1), target },
-        Command::Trigger { target, open: None },
+        Command::Trigger {
+            target,
+            rerun: Rerun { wish: Wish::Trigger, request: None, retry: false, open: None },
+        },
         Command::Delete { target, cancel: true },
         Command::RetireInstance { instance: InstanceId(7) },
         Command::SetAddresses { node: NodeId(1), grpc: "a:7100", http: "a:7180" },

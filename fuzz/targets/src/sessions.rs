@@ -12,6 +12,7 @@ use dtask_core::codec::worker::{
 use dtask_core::id::{InstanceId, SessionId, Ticket, Token};
 use dtask_core::node::{Input, Node, Request};
 use dtask_core::spec::{AttemptOutcome, Draft};
+use dtask_core::state::Wish;
 use dtask_core::time::Timestamp;
 use dtask_core::worker::{Hello, LeaderFrame, Report, WorkerFrame};
 use dtask_proto::v1;
@@ -120,9 +121,13 @@ impl Bench {
                 let ticket = self.ticket();
                 let request = match u.int_in_range(0..=4)? {
                     0 => Request::Cancel { id, run: None },
-                    1 => Request::Delete { id, cancel: bool::arbitrary(u)? },
+                    1 => Request::Delete { id, cancel: bool::arbitrary(u)?, past: None },
                     2 => Request::Follow { id, token: None, offset: u64::arbitrary(u)? },
-                    3 => Request::Trigger { id },
+                    3 => {
+                        let wish =
+                            if bool::arbitrary(u)? { Wish::RetryLatest } else { Wish::Trigger };
+                        Request::Trigger { id, wish, request: None, retry: false, past: None }
+                    }
                     _ => Request::Workers,
                 };
                 self.turn(vec![Input::Ask { ticket, request, forwarded: false }]);

@@ -8,7 +8,7 @@ use dtask_core::codec::flat::EntryBuilder;
 use dtask_core::id::{InstanceId, RecordRef, Serial, Slot, Token};
 use dtask_core::spec::AttemptOutcome;
 use dtask_core::state::snapshot::{Loader, SnapshotError};
-use dtask_core::state::{Changes, Close, Command, LEVEL, Open, State};
+use dtask_core::state::{Changes, Close, Command, LEVEL, Open, Rerun, State, Wish};
 use dtask_core::time::Timestamp;
 
 use crate::meter;
@@ -93,7 +93,10 @@ fn go_on(mut state: State) {
             error: "e",
             tail: b"",
         }));
-        builder.push(&Command::Trigger { target, open: None });
+        builder.push(&Command::Trigger {
+            target,
+            rerun: Rerun { wish: Wish::Trigger, request: None, retry: false, open: None },
+        });
         builder.push(&Command::Cancel { target });
     }
     let entry = builder.finish();

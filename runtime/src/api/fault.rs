@@ -196,6 +196,11 @@ impl From<Rejection> for Fault {
                 "ID_CONFLICT",
                 format!("the id {id:?} names a task with another specification"),
             ),
+            Rejection::RequestReused => Self::new(
+                Code::AlreadyExists,
+                "IDEMPOTENCY_KEY_REUSED",
+                "the request id came before, with another request",
+            ),
             Rejection::NotFound { id } => Self::not_found("task", &id),
             Rejection::Terminal { status } => Self::new(
                 Code::FailedPrecondition,

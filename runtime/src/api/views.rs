@@ -101,6 +101,7 @@ pub fn run(task_id: &str, view: RunView) -> v1::Run {
         status: status(view.status).into(),
         reason: view.reason.into(),
         attempts: view.attempts.into(),
+        retry_of: view.retry_of.map(|run| run.0),
     }
 }
 

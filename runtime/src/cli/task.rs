@@ -11,6 +11,7 @@ use super::fail::Failure;
 use super::logs::{self, Which};
 use super::out::{self, Out};
 use super::{submit, tables, wait};
+use crate::serve::calls::fresh_id;
 
 /// `dtask task …`
 #[derive(Debug, Subcommand)]
@@ -83,11 +84,20 @@ pub(crate) enum TaskCommand {
         #[arg(long, value_name = "N")]
         run: Option<u32>,
     },
-    /// Add a run now, beside the schedule
+    /// Add a run now, beside the schedule, also of a task that has ended
     #[command(after_help = "Example:\n  dtask task trigger report")]
     Trigger {
         /// The task's id
         id: String,
+    },
+    /// Repeat a run that has ended: the latest one, or a certain one
+    #[command(after_help = "Example:\n  dtask task retry report --run 3")]
+    Retry {
+        /// The task's id
+        id: String,
+        /// This run
+        #[arg(long, value_name = "N")]
+        run: Option<u32>,
     },
     /// Remove a task
     #[command(after_help = "Example:\n  dtask task delete report --cancel")]
@@ -178,9 +188,32 @@ impl TaskCommand {
                 out.show(&task, brief)
             }
             Self::Trigger { id } => {
-                let request = v1::TriggerTaskRequest { id: id.clone() };
+                // Sent again after a lost answer, it adds no second run (P8.3).
+                let request_id = fresh_id();
+                let request = |retry| v1::TriggerTaskRequest {
+                    id: id.clone(),
+                    request_id: request_id.clone(),
+                    retry,
+                };
                 let task = calls
-                    .call(Repeat::Once, async |mut to| to.tasks.trigger_task(request.clone()).await)
+                    .call(Repeat::SameId, async |mut to| {
+                        to.tasks.trigger_task(request(to.again)).await
+                    })
+                    .await?;
+                out.show(&task, brief)
+            }
+            Self::Retry { id, run } => {
+                let request_id = fresh_id();
+                let request = |retry| v1::RetryTaskRequest {
+                    id: id.clone(),
+                    run: *run,
+                    request_id: request_id.clone(),
+                    retry,
+                };
+                let task = calls
+                    .call(Repeat::SameId, async |mut to| {
+                        to.tasks.retry_task(request(to.again)).await
+                    })
                     .await?;
                 out.show(&task, brief)
             }

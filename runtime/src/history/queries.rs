@@ -20,11 +20,11 @@ pub(super) const TASKS: &str = "id, incarnation, change, deleted, name, type, qu
      catch_up, overlap, max_retries, backoff, backoff_base, backoff_max, no_retry_exit, timeout, \
      wait, wait_message, wait_since, wait_until, last_run, last_run_cause, \
      last_run_scheduled_for, last_run_status, last_run_reason, last_run_attempts, \
-     last_success_at, last_failure_at, consecutive_failures, runs_count, revision, created_at, \
+     last_run_retry_of, last_success_at, last_failure_at, consecutive_failures, runs_count, revision, created_at, \
      updated_at, next_run_at, finished_at";
 /// The columns of `runs`.
-pub(super) const RUNS: &str =
-    "task_id, incarnation, run, change, cause, scheduled_for, status, reason, attempts";
+pub(super) const RUNS: &str = "task_id, incarnation, run, change, cause, scheduled_for, status, reason, attempts, \
+     retry_of";
 /// The columns of `execution_logs`.
 pub(super) const EXECUTIONS: &str = "id, change, task_id, incarnation, run, attempt, queue, \
      worker_id, status, stop_requested, output, log_tail, error, exit_code, scheduled_for, \

@@ -65,6 +65,7 @@ pub(super) fn run(row: &dyn Columns) -> Result<RunRow> {
             status: choice(row, "status", &STATUSES)?,
             reason: text(row, "reason")?,
             attempts: number(row, "attempts")?,
+            retry_of: maybe_run(row, "retry_of")?,
         },
     })
 }
@@ -161,7 +162,15 @@ fn last_run(row: &dyn Columns) -> Result<Option<RunView>> {
         status: choice(row, "last_run_status", &STATUSES)?,
         reason: text(row, "last_run_reason")?,
         attempts: number(row, "last_run_attempts")?,
+        retry_of: maybe_run(row, "last_run_retry_of")?,
     }))
+}
+
+fn maybe_run(row: &dyn Columns, column: &str) -> Result<Option<RunNumber>> {
+    match row.number(column)? {
+        Some(_) => Ok(Some(RunNumber(number(row, column)?))),
+        None => Ok(None),
+    }
 }
 
 fn there<T>(value: Option<T>, column: &str) -> Result<T> {

@@ -135,11 +135,41 @@ pub(super) async fn cancel_run(
 pub(super) async fn trigger(
     State(surface): State<Surface>,
     Path(id): Path<String>,
+    headers: HeaderMap,
     body: Body,
 ) -> Answer {
     nothing_but(body, &[]).await?;
-    let request = v1::TriggerTaskRequest { id };
+    let request_id = input::idempotency_id(&headers)?.unwrap_or_default();
+    let request = v1::TriggerTaskRequest { id, request_id, retry: false };
     answer(&surface.calls.trigger_task(Call::default(), request).await.map_err(Problem)?)
+}
+
+pub(super) async fn retry(
+    State(surface): State<Surface>,
+    Path(id): Path<String>,
+    pairs: Pairs,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    nothing_but(body, &[]).await?;
+    let mut request: v1::RetryTaskRequest = input::query(&pairs, &[("id", id.into())])?;
+    if let Some(key) = input::idempotency_id(&headers)? {
+        request.request_id = key;
+    }
+    answer(&surface.calls.retry_task(Call::default(), request).await.map_err(Problem)?)
+}
+
+pub(super) async fn retry_run(
+    State(surface): State<Surface>,
+    Path((id, run)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    nothing_but(body, &[]).await?;
+    let request_id = input::idempotency_id(&headers)?.unwrap_or_default();
+    let request =
+        v1::RetryTaskRequest { id, run: Some(run_number(&run)?), request_id, retry: false };
+    answer(&surface.calls.retry_task(Call::default(), request).await.map_err(Problem)?)
 }
 
 pub(super) async fn wait(

@@ -101,6 +101,7 @@ pub(crate) async fn what_was_stored_is_read_back_whole<B: Backend>() {
             status: TaskStatus::Skipped,
             reason: "misfire".into(),
             attempts: 0,
+            retry_of: Some(RunNumber(2)),
         },
     };
     let batch = HistoryBatch {

@@ -40,6 +40,7 @@ pub(crate) fn one_shot(number: u64) -> TaskRow {
         status: TaskStatus::Succeeded,
         reason: "".into(),
         attempts: 1,
+        retry_of: Some(RunNumber(7)),
     };
     TaskRow {
         number,

@@ -271,7 +271,7 @@ impl Chain {
     /// open.
     pub fn overdue(&self, healed: Timestamp) -> Option<String> {
         self.ledger.records().find_map(|(serial, record)| {
-            let runs = !matches!(record.kind, Kind::Recurring { .. });
+            let runs = matches!(record.kind, Kind::OneShot | Kind::Run { .. });
             let due = runs && record.done.is_none() && record.not_before <= healed;
             due.then(|| {
                 let reference = self.state.find(&record.id);

@@ -52,6 +52,22 @@ pub fn s18_rows_are_committed(chain: &Chain, batch: &HistoryBatch) -> Verdict {
     Ok(())
 }
 
+/// S18: a run's number names one occasion: no row of a run takes another's place.
+pub fn s18_a_run_is_one_occasion(history: &HistoryDb, batch: &HistoryBatch) -> Verdict {
+    for row in &batch.runs {
+        let key = (&*row.task_id, row.incarnation, row.view.run);
+        let Some(held) = history.run(key) else { continue };
+        let (held, view) = (&held.view, &row.view);
+        hold!(
+            "S18",
+            (held.cause, held.scheduled_for, held.retry_of)
+                == (view.cause, view.scheduled_for, view.retry_of),
+            "{key:?}: {view:?} takes the place of {held:?}"
+        );
+    }
+    Ok(())
+}
+
 /// S18 at lag zero: each closed attempt that history can know is one row with its outcome; no
 /// row is left that says otherwise.
 pub fn s18_history_is_exact(chain: &Chain, history: &HistoryDb) -> Verdict {

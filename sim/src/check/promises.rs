@@ -100,17 +100,20 @@ impl Promises {
     }
 
     /// S19, the part that needs no search: a linearizable read that began after a task was
-    /// acknowledged does not miss it while it is unfinished.
+    /// acknowledged does not miss it while it is unfinished. The node that answers has applied
+    /// `applied`: of a task that runs again by a later entry it knows the end.
     pub fn s19_a_read_sees_what_was_acknowledged(
         &self,
         id: &str,
-        asked_at: u64,
+        (asked_at, applied): (u64, u64),
         ledger: &Ledger,
     ) -> Verdict {
         let Some(promise) = self.acknowledged.get(id).filter(|it| it.at < asked_at) else {
             return Ok(());
         };
-        let ended = ledger.record(promise.serial).is_none_or(|record| record.done.is_some());
+        let ended = ledger
+            .record(promise.serial)
+            .is_none_or(|record| record.done.is_some() || record.back_at > applied);
         hold!("S19", ended, "{id}, acknowledged at {} us, is missed at {asked_at} us", promise.at);
         Ok(())
     }

@@ -50,8 +50,8 @@ impl Books {
                 Request::Task { stale: false, id } | Request::Wait { id, .. },
                 Reply::NotLive { .. } | Reply::Rejected(Rejection::NotFound { .. }),
             ) => {
-                let ledger = self.chain.ledger();
-                self.promises.s19_a_read_sees_what_was_acknowledged(id, asked_at, ledger)?;
+                let (ledger, moment) = (self.chain.ledger(), (asked_at, self.nodes[place].applied));
+                self.promises.s19_a_read_sees_what_was_acknowledged(id, moment, ledger)?;
             }
             (Request::Task { stale: false, id }, Reply::Task(view)) => {
                 let leads = self.nodes[place].leads_since.is_some();

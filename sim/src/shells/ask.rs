@@ -148,7 +148,9 @@ async fn stub(
         Question::Cancel(id) => {
             task(tasks.cancel_task(v1::CancelTaskRequest { id, run: None }).await?)
         }
-        Question::Trigger(id) => task(tasks.trigger_task(v1::TriggerTaskRequest { id }).await?),
+        Question::Trigger(id) => {
+            task(tasks.trigger_task(v1::TriggerTaskRequest { id, ..Default::default() }).await?)
+        }
         Question::Delete(id, cancel) => {
             task(tasks.delete_task(v1::DeleteTaskRequest { id, cancel }).await?)
         }

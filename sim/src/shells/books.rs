@@ -279,11 +279,14 @@ impl Books {
                 Meaning::Closed { retried: true, .. } => seen::RETRIED,
                 Meaning::Fired { .. } => seen::FIRED,
                 Meaning::Triggered => seen::TRIGGERED,
+                Meaning::Rerun { .. } => seen::RAN_AGAIN,
                 Meaning::CancelledWaiting => seen::CANCELLED_WAITING,
                 Meaning::CancelledRunning => seen::CANCELLED_RUNNING,
                 Meaning::StaleReport => seen::STALE_REPORT,
                 Meaning::Deleted => seen::DELETED,
                 Meaning::Nothing
+                | Meaning::StaleRow
+                | Meaning::RequestRepeated
                 | Meaning::Created { .. }
                 | Meaning::Closed { retried: false, .. }
                 | Meaning::CancelTooLate

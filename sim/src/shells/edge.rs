@@ -70,7 +70,8 @@ impl Edge {
                 hold!("S9", task.id == *id, "waited for {id}, told of {}", task.id);
                 if *done {
                     let over = books.chain.ledger().find(id).is_some_and(|(_, record)| {
-                        record.done.is_some() || matches!(record.kind, Kind::Recurring { .. })
+                        record.done.is_some()
+                            || matches!(record.kind, Kind::Recurring { .. } | Kind::Again { .. })
                     });
                     hold!("S13", over, "{id} is said to have ended and the log says otherwise");
                 }

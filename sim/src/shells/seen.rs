@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// What this tier is for.
-pub const ALL: [&str; 31] = [
+pub const ALL: [&str; 32] = [
     KILLED,
     POWER_LOST,
     STOPPED,
@@ -24,6 +24,7 @@ pub const ALL: [&str; 31] = [
     RETRIED,
     FIRED,
     TRIGGERED,
+    RAN_AGAIN,
     CANCELLED_RUNNING,
     CANCELLED_WAITING,
     DELETED,
@@ -79,6 +80,8 @@ pub const RETRIED: &str = "run retried";
 pub const FIRED: &str = "schedule fired";
 /// A trigger made a run.
 pub const TRIGGERED: &str = "task triggered";
+/// A task that had ended got a further run.
+pub const RAN_AGAIN: &str = "ended task ran again";
 /// A running attempt was asked to stop.
 pub const CANCELLED_RUNNING: &str = "running attempt cancelled";
 /// A waiting task was cancelled.

@@ -29,6 +29,8 @@ pub struct Call {
     pub via: Option<Life>,
     /// How often it was tried.
     pub tries: u32,
+    /// How often its node looked at history for it.
+    pub looks: u32,
     /// Term that the World's newest known leader had when it was asked.
     pub asked_at: u64,
 }
@@ -48,6 +50,10 @@ impl Calls {
         ticket
     }
 
+    pub(super) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Call> {
+        self.open.get_mut(&ticket)
+    }
+
     /// How many are on their way.
     pub fn len(&self) -> usize {
         self.open.len()
@@ -61,6 +67,16 @@ impl Calls {
             }
             _ => false,
         })
+    }
+
+    /// Tells whether a trigger with the same request id is on its way.
+    pub fn has_trigger_like(&self, trigger: &Request) -> bool {
+        let id_of = |request: &Request| match request {
+            Request::Trigger { request, .. } => request.clone(),
+            _ => None,
+        };
+        let id = id_of(trigger);
+        id.is_some() && self.open.values().any(|call| id_of(&call.request) == id)
     }
 
     /// Tells whether none is.
@@ -85,7 +101,8 @@ impl World {
     /// Asks a certain node, only to see what it says.
     pub(super) fn aside(&mut self, node: usize, request: Request) {
         let (purpose, asked_at) = (Purpose::Aside, self.at);
-        let call = Call { client: 0, purpose, request, node, via: None, tries: 0, asked_at };
+        let call =
+            Call { client: 0, purpose, request, node, via: None, tries: 0, looks: 0, asked_at };
         self.call(call, ASIDE_PATIENCE_MICROS);
     }
 
@@ -131,6 +148,15 @@ impl World {
                 return;
             }
         }
+        let reply = match reply {
+            Reply::NotLive { stored, ended } => {
+                match self.edge_looks(node, ticket, (stored, ended)) {
+                    Some(reply) => reply,
+                    None => return,
+                }
+            }
+            reply => reply,
+        };
         let Some(call) = self.calls.open.get(&ticket) else { return };
         let call = call.clone();
         if let Err(violation) = self.judge_answer(node, &call, &reply) {

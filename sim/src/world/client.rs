@@ -1,12 +1,14 @@
 //! Clients: what they ask, whom, how often they repeat it, and what they remember.
 
 use bytes::Bytes;
+use dtask_core::id::RunNumber;
 use dtask_core::limits;
 use dtask_core::node::{Rejection, Reply, Request, TaskFilter};
 use dtask_core::rng::Rng;
 use dtask_core::spec::{
     Backoff, DstFold, DstGap, Misfire, NewTask, Overlap, Profile, Recurrence, Retry, Rule, Schedule,
 };
+use dtask_core::state::Wish;
 use dtask_core::time::Timestamp;
 
 use super::World;
@@ -43,12 +45,35 @@ pub struct Client {
     pub known: Vec<NewTask>,
     /// Rises with each task.
     pub made: u64,
+    /// The newest trigger or retry that carried a request id, for repeats.
+    asked: Option<Request>,
+    requests: u64,
 }
 
 impl Client {
     /// A client that has done nothing.
     pub fn new(rng: Rng) -> Self {
-        Self { rng, known: Vec::new(), made: 0 }
+        Self { rng, known: Vec::new(), made: 0, asked: None, requests: 0 }
+    }
+
+    /// A trigger or a retry, of a task that lives or ended long ago; or an earlier one once more.
+    fn draw_trigger(&mut self, who: usize, id: Box<str>) -> Request {
+        if let Some(asked) = self.asked.clone().filter(|_| self.rng.chance(1, 4)) {
+            return marked_request(asked);
+        }
+        let wish = match self.rng.below(4) {
+            0 | 1 => Wish::Trigger,
+            2 => Wish::RetryLatest,
+            _ => Wish::Retry(RunNumber(1 + self.rng.below(3) as u32)),
+        };
+        let named = self.rng.chance(1, 2);
+        self.requests += u64::from(named);
+        let request = named.then(|| format!("r{who}-{}", self.requests).into());
+        let trigger = Request::Trigger { id, wish, request, retry: false, past: None };
+        if named {
+            self.asked = Some(trigger.clone());
+        }
+        trigger
     }
 }
 
@@ -84,7 +109,8 @@ impl World {
             _ => log_uniform(&mut self.clients[client].rng, 200_000, 8_000_000),
         };
         let asked_at = self.at;
-        self.call(Call { client, purpose, request, node, via: None, tries, asked_at }, patience);
+        let call = Call { client, purpose, request, node, via: None, tries, looks: 0, asked_at };
+        self.call(call, patience);
     }
 
     fn draw_request(&mut self, who: usize) -> Option<Request> {
@@ -133,8 +159,15 @@ impl World {
             6 => Request::Cancel { id: id?, run: None },
             7 => Request::Task { id: id?, stale },
             8 => Request::Wait { id: id?, run: None },
-            9 => Request::Trigger { id: id? },
-            10 => Request::Delete { id: id?, cancel: client.rng.chance(1, 2) },
+            9 => {
+                let trigger = client.draw_trigger(who, id?);
+                // As for a submit's repeat.
+                if self.forgets() && self.calls.has_trigger_like(&trigger) {
+                    return None;
+                }
+                trigger
+            }
+            10 => Request::Delete { id: id?, cancel: client.rng.chance(1, 2), past: None },
             _ => Request::Tasks {
                 ids: None,
                 filter: TaskFilter::default(),
@@ -256,6 +289,7 @@ impl World {
             }
             Rejection::IdConflict { .. }
             | Rejection::Forgotten
+            | Rejection::RequestReused
             | Rejection::NotFound { .. }
             | Rejection::Terminal { .. }
             | Rejection::Running
@@ -272,10 +306,13 @@ impl World {
         }
     }
 
-    /// The same submit with the same ids at another node, soon or much later.
+    /// The same question with the same ids at another node, soon or much later.
     fn again(&mut self, call: Call) {
-        let submits = matches!(call.request, Request::Submit(_) | Request::Resubmit(_));
-        if self.healed || call.tries >= TRIES_MAX || !submits {
+        let same = matches!(
+            call.request,
+            Request::Submit(_) | Request::Resubmit(_) | Request::Trigger { request: Some(_), .. }
+        );
+        if self.healed || call.tries >= TRIES_MAX || !same {
             return;
         }
         let rng = &mut self.clients[call.client].rng;
@@ -300,9 +337,16 @@ impl World {
 
 /// The same question, as its caller asks it when it does not know what became of it (P8.2).
 pub(super) fn marked(call: Call) -> Call {
-    match call.request {
-        Request::Submit(tasks) => Call { request: Request::Resubmit(tasks), ..call },
-        _ => call,
+    Call { request: marked_request(call.request), ..call }
+}
+
+fn marked_request(request: Request) -> Request {
+    match request {
+        Request::Submit(tasks) => Request::Resubmit(tasks),
+        Request::Trigger { id, wish, request, retry: _, past } => {
+            Request::Trigger { id, wish, request, retry: true, past }
+        }
+        other => other,
     }
 }
 

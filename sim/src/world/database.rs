@@ -10,7 +10,7 @@ use super::config::{around, log_uniform};
 use super::event::{Event, Life};
 use super::history::Aborted;
 use super::trace::Probe;
-use crate::check::history::s18_rows_are_committed;
+use crate::check::history::{s18_a_run_is_one_occasion, s18_rows_are_committed};
 
 /// How long a host waits before it tries to open the database again.
 const RETRY_MICROS: u64 = 500_000;
@@ -99,9 +99,10 @@ impl World {
             self.agenda.push(at, Event::HistoryDone(life, generation, Err(())));
             return;
         }
+        let occasions = s18_a_run_is_one_occasion(&self.history, batch);
         let result = self.history.store(batch);
         if result.is_ok()
-            && let Err(violation) = s18_rows_are_committed(&self.chain, batch)
+            && let Err(violation) = s18_rows_are_committed(&self.chain, batch).and(occasions)
         {
             self.violate(violation);
             return;

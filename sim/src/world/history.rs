@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use dtask_core::id::{ClusterId, Token};
+use dtask_core::id::{ClusterId, RunNumber, Token};
 use dtask_core::state::history::{AttemptRow, HistoryBatch, RunRow, TaskRow};
 
 /// The cursor row (P9.2).
@@ -86,6 +86,11 @@ impl HistoryDb {
     /// All task rows by (id, incarnation).
     pub fn tasks(&self) -> impl Iterator<Item = &TaskRow> {
         self.tasks.values()
+    }
+
+    /// A run of a creation of a task.
+    pub fn run(&self, (id, serial, run): (&str, u64, RunNumber)) -> Option<&RunRow> {
+        self.runs.get(&(id.into(), serial, run.0))
     }
 
     /// All run rows.

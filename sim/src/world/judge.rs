@@ -2,7 +2,7 @@
 //! each transaction, each restart.
 
 use dtask_core::id::{InstanceId, Token};
-use dtask_core::node::{Accepted, Effect, Note, Rejection, Reply, Request};
+use dtask_core::node::{Effect, Note, Rejection, Reply, Request};
 use dtask_core::spec::AttemptOutcome;
 use dtask_core::state::view::TaskStatus;
 use dtask_core::worker::Assignment;
@@ -109,6 +109,7 @@ impl World {
     fn probe_meaning(&mut self, who: usize, meaning: Meaning) {
         let probe = match meaning {
             Meaning::Nothing | Meaning::Repeated | Meaning::Conflict => return,
+            Meaning::RequestRepeated => Probe::RequestRepeated,
             Meaning::Created { opened: true, .. } => Probe::OpenedAtOnce,
             Meaning::Created { opened: false, .. } => return,
             Meaning::Closed { outcome, retried } => {
@@ -133,6 +134,9 @@ impl World {
                 if skipped { Probe::FireSkipped } else { Probe::Fired }
             }
             Meaning::Triggered => Probe::Triggered,
+            Meaning::Rerun { from_history: false } => Probe::RanAgain,
+            Meaning::Rerun { from_history: true } => Probe::RanAgainFromHistory,
+            Meaning::StaleRow => Probe::StaleRow,
             Meaning::CancelledWaiting => Probe::CancelledWaiting,
             Meaning::CancelledRunning => Probe::CancelledRunning,
             Meaning::CancelTooLate => Probe::CancelTooLate,
@@ -159,10 +163,10 @@ impl World {
                     tasks.len()
                 );
                 for (task, result) in tasks.iter().zip(results) {
-                    let Ok(accepted) = result else {
-                        self.s9_only_a_re_send_is_forgotten(call, result)?;
-                        continue;
-                    };
+                    if result == &Err(Rejection::Forgotten) {
+                        self.s9_only_a_re_send_is_forgotten(call)?;
+                    }
+                    let Ok(accepted) = result else { continue };
                     let (id, serial) = (&task.id, accepted.serial);
                     let images = self.nodes.iter().map(|node| &node.image);
                     answers::s4_an_acknowledged_task_is_durable(
@@ -183,6 +187,17 @@ impl World {
                     }
                 }
             }
+            (Request::Trigger { id, request: Some(request), .. }, Reply::Task(_)) => {
+                let done = self.chain.ledger().has_run_for(request);
+                hold!(
+                    "S7",
+                    done,
+                    "request {request} is acknowledged, and no run of {id} is in the log"
+                );
+            }
+            (_, Reply::Rejected(Rejection::Forgotten)) => {
+                self.s9_only_a_re_send_is_forgotten(call)?;
+            }
             (Request::Cancel { id, run: None }, Reply::Task(view))
                 if view.status == TaskStatus::Cancelled =>
             {
@@ -194,7 +209,8 @@ impl World {
                 Reply::NotLive { .. } | Reply::Rejected(Rejection::NotFound { .. }),
             ) => {
                 let ledger = self.chain.ledger();
-                self.promises.s19_a_read_sees_what_was_acknowledged(id, call.asked_at, ledger)?;
+                let moment = (call.asked_at, self.nodes[who].applied);
+                self.promises.s19_a_read_sees_what_was_acknowledged(id, moment, ledger)?;
             }
             (Request::Task { stale: false, id }, Reply::Task(view)) => {
                 let leads = self.nodes[who].leads_since.is_some();
@@ -206,21 +222,20 @@ impl World {
     }
 
     /// S9, the other half of P8.2: only a marked re-send is refused because its id may have been
-    /// forgotten, and only when more ids have ended than are kept.
-    fn s9_only_a_re_send_is_forgotten(
-        &self,
-        call: &Call,
-        result: &Result<Accepted, Rejection>,
-    ) -> Verdict {
-        if result == &Err(Rejection::Forgotten) {
-            let ended = self.chain.ledger().ended();
-            hold!(
-                "S9",
-                matches!(call.request, Request::Resubmit(_)) && ended > self.config.ended_ids_max,
-                "{:?} is refused as forgotten when {ended} tasks have ended",
-                call.request
-            );
-        }
+    /// forgotten, and only when there were more ids than are kept.
+    fn s9_only_a_re_send_is_forgotten(&self, call: &Call) -> Verdict {
+        let marked = match &call.request {
+            Request::Resubmit(_) => true,
+            Request::Trigger { request, retry, .. } => *retry && request.is_some(),
+            _ => false,
+        };
+        let kept = self.chain.ledger().ids_kept();
+        hold!(
+            "S9",
+            marked && kept > self.config.ended_ids_max,
+            "{:?} is refused as forgotten when {kept} ids have been kept",
+            call.request
+        );
         Ok(())
     }
 

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod database;
 pub mod disk;
+mod edge;
 pub mod event;
 pub mod flood;
 pub mod history;

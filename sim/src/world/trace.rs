@@ -224,6 +224,18 @@ probes! {
     ForgottenRefused = "re-send of a forgotten id answered unknown",
     /// A worker died and left handlers to its watchdog.
     Orphaned = "handlers outlived their worker",
+    /// A task that had ended, and was in memory, ran again.
+    RanAgain = "ended task ran again",
+    /// A task that history alone had ran again.
+    RanAgainFromHistory = "ended task ran again from history",
+    /// A row of history was older than the log by the time its command was applied.
+    StaleRow = "history row was stale",
+    /// A caller's node read history to act on an ended task.
+    EdgeReadHistory = "edge read history",
+    /// A caller's node could not read history.
+    EdgeHistoryAway = "edge found history away",
+    /// A request id came twice.
+    RequestRepeated = "request repeated",
 }
 
 /// How often each probe was met.

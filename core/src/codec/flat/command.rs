@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 
 use super::cursor::{Cursor, DecodeError, Put};
 use super::spec::{put_recurrence, read_outcome, read_recurrence};
-use crate::id::{InstanceId, NodeId, RecordRef, Serial, Slot, Token};
-use crate::state::{Close, Command, Create, Fire, Open, Start};
+use crate::id::{InstanceId, NodeId, RecordRef, RunNumber, Serial, Slot, Token};
+use crate::state::row::{put_run, read_run, read_status};
+use crate::state::{Again, Close, Command, Create, Deed, Fire, Open, Past, Rerun, Start, Wish};
 
 /// Appends a command.
 pub fn put_command(out: &mut Vec<u8>, command: &Command<'_>) {
@@ -34,11 +35,12 @@ pub fn put_command(out: &mut Vec<u8>, command: &Command<'_>) {
             out.put_u64(token.0);
             put_record(out, *target);
         }
-        Command::Trigger { target, open } => {
+        Command::Trigger { target, rerun } => {
             out.put_u8(8);
             put_record(out, *target);
-            put_instance(out, *open);
+            put_rerun(out, *rerun);
         }
+        Command::Again(again) => put_again(out, again),
         Command::Delete { target, cancel } => {
             out.put_u8(9);
             put_record(out, *target);
@@ -87,6 +89,61 @@ fn put_create(out: &mut Vec<u8>, create: &Create<'_>) {
             out.put_u8(3);
             put_recurrence(out, recurrence);
             out.put_option(*next, Vec::put_time);
+        }
+    }
+}
+
+fn put_again(out: &mut Vec<u8>, again: &Again<'_>) {
+    out.put_u8(14);
+    out.put_text(again.id);
+    out.put_u64(again.serial.0);
+    match again.deed {
+        Deed::Run(rerun) => {
+            out.put_u8(1);
+            put_rerun(out, rerun);
+        }
+        Deed::Delete { cancel } => {
+            out.put_u8(2);
+            out.put_flag(cancel);
+        }
+    }
+    put_past(out, &again.past);
+}
+
+fn put_past(out: &mut Vec<u8>, past: &Past<'_>) {
+    out.put_text(past.name);
+    out.put_bytes(past.payload);
+    out.put_u16(past.profile);
+    out.put_u8(past.priority);
+    out.put_option(past.at, Vec::put_time);
+    out.put_option(past.recurrence.as_deref(), put_recurrence);
+    out.put_time(past.created_at);
+    out.put_time(past.ended_at);
+    out.put_u8(past.status as u8);
+    out.put_u32(past.revision);
+    out.put_u32(past.runs);
+    out.put_option(past.last_success_at, Vec::put_time);
+    out.put_option(past.last_failure_at, Vec::put_time);
+    out.put_u32(past.failures);
+    out.put_option(past.last_run.as_ref(), put_run);
+    out.put_u64(past.as_of);
+}
+
+fn put_rerun(out: &mut Vec<u8>, rerun: Rerun<'_>) {
+    put_wish(out, rerun.wish);
+    out.put_option(rerun.request, Vec::put_text);
+    out.put_flag(rerun.retry);
+    put_instance(out, rerun.open);
+}
+
+/// Appends a wish.
+pub(crate) fn put_wish(out: &mut Vec<u8>, wish: Wish) {
+    match wish {
+        Wish::Trigger => out.put_u8(1),
+        Wish::RetryLatest => out.put_u8(2),
+        Wish::Retry(run) => {
+            out.put_u8(3);
+            out.put_u32(run.0);
         }
     }
 }
@@ -143,7 +200,7 @@ pub fn read_command(bytes: &[u8]) -> Result<Command<'_>, DecodeError> {
         5 => Command::HistoryStored { epoch: from.u64()?, through: from.u64()? },
         6 => Command::Cancel { target: read_record(&mut from)? },
         7 => Command::TimeOut { token: Token(from.u64()?), target: read_record(&mut from)? },
-        8 => Command::Trigger { target: read_record(&mut from)?, open: read_instance(&mut from)? },
+        8 => Command::Trigger { target: read_record(&mut from)?, rerun: read_rerun(&mut from)? },
         9 => Command::Delete { target: read_record(&mut from)?, cancel: from.flag()? },
         10 => Command::RegisterInstance { instance: InstanceId(from.u64()?), name: from.text()? },
         11 => Command::RetireInstance { instance: InstanceId(from.u64()?) },
@@ -153,6 +210,7 @@ pub fn read_command(bytes: &[u8]) -> Result<Command<'_>, DecodeError> {
             http: from.text()?,
         },
         13 => Command::HistoryDropped { through: from.u64()? },
+        14 => Command::Again(read_again(&mut from)?),
         other => return Err(DecodeError::Tag("a command", other)),
     };
     from.end()?;
@@ -180,6 +238,51 @@ fn read_create<'a>(from: &mut Cursor<'a>) -> Result<Create<'a>, DecodeError> {
             other => return Err(DecodeError::Tag("a start", other)),
         },
     })
+}
+
+fn read_again<'a>(from: &mut Cursor<'a>) -> Result<Again<'a>, DecodeError> {
+    Ok(Again {
+        id: from.text()?,
+        serial: Serial(from.u64()?),
+        deed: match from.u8()? {
+            1 => Deed::Run(read_rerun(from)?),
+            2 => Deed::Delete { cancel: from.flag()? },
+            other => return Err(DecodeError::Tag("a deed", other)),
+        },
+        past: Box::new(read_past(from)?),
+    })
+}
+
+fn read_past<'a>(from: &mut Cursor<'a>) -> Result<Past<'a>, DecodeError> {
+    Ok(Past {
+        name: from.text()?,
+        payload: from.bytes()?,
+        profile: from.u16()?,
+        priority: from.u8()?,
+        at: from.option(Cursor::time)?,
+        recurrence: from.option(read_recurrence)?.map(Box::new),
+        created_at: from.time()?,
+        ended_at: from.time()?,
+        status: read_status(from)?,
+        revision: from.u32()?,
+        runs: from.u32()?,
+        last_success_at: from.option(Cursor::time)?,
+        last_failure_at: from.option(Cursor::time)?,
+        failures: from.u32()?,
+        last_run: from.option(read_run)?,
+        as_of: from.u64()?,
+    })
+}
+
+fn read_rerun<'a>(from: &mut Cursor<'a>) -> Result<Rerun<'a>, DecodeError> {
+    let wish = match from.u8()? {
+        1 => Wish::Trigger,
+        2 => Wish::RetryLatest,
+        3 => Wish::Retry(RunNumber(from.u32()?)),
+        other => return Err(DecodeError::Tag("a wish", other)),
+    };
+    let request = from.option(Cursor::text)?;
+    Ok(Rerun { wish, request, retry: from.flag()?, open: read_instance(from)? })
 }
 
 fn read_close<'a>(from: &mut Cursor<'a>) -> Result<Close<'a>, DecodeError> {

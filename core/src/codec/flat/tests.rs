@@ -9,11 +9,12 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::{DecodeError, EntryBuilder, EntryRef};
-use crate::id::{InstanceId, NodeId, RecordRef, Serial, Slot, Token};
+use crate::id::{InstanceId, NodeId, RecordRef, RunNumber, Serial, Slot, Token};
 use crate::spec::{
     AttemptOutcome, Backoff, DstFold, DstGap, Misfire, Overlap, Profile, Recurrence, Retry, Rule,
 };
-use crate::state::{Close, Command, Create, Fire, Open, Start};
+use crate::state::view::{RunCause, RunView, TaskStatus};
+use crate::state::{Again, Close, Command, Create, Deed, Fire, Open, Past, Rerun, Start, Wish};
 use crate::time::Timestamp;
 
 /// What the borrowed commands borrow from.
@@ -118,7 +119,7 @@ fn command(m: &Material, profile: u16) -> Command<'_> {
         1 => Start::At(time),
         _ => Start::Recurring { recurrence: Box::new(m.recurrence.clone()), next: later },
     };
-    match m.which % 13 {
+    match m.which % 14 {
         0 => Command::Create(Create {
             id: &m.text,
             name: &m.other,
@@ -161,13 +162,60 @@ fn command(m: &Material, profile: u16) -> Command<'_> {
         4 => Command::HistoryStored { epoch: m.numbers[0], through: m.numbers[1] },
         5 => Command::Cancel { target },
         6 => Command::TimeOut { token: Token(m.numbers[3]), target },
-        7 => Command::Trigger { target, open },
+        7 => Command::Trigger { target, rerun: rerun(m, open) },
         8 => Command::Delete { target, cancel: m.flag },
         9 => Command::RegisterInstance { instance, name: &m.text },
         10 => Command::RetireInstance { instance },
         11 => Command::HistoryDropped { through: m.numbers[1] },
+        12 => Command::Again(again(m, profile, open)),
         _ => Command::SetAddresses { node: NodeId(m.numbers[3]), grpc: &m.text, http: &m.other },
     }
+}
+
+fn rerun(m: &Material, open: Option<InstanceId>) -> Rerun<'_> {
+    let wish = match m.small[0] % 3 {
+        0 => Wish::Trigger,
+        1 => Wish::RetryLatest,
+        _ => Wish::Retry(RunNumber(m.small[1])),
+    };
+    Rerun { wish, request: m.flag.then_some(&*m.other), retry: m.which.is_multiple_of(2), open }
+}
+
+fn again(m: &Material, profile: u16, open: Option<InstanceId>) -> Again<'_> {
+    let time = Timestamp::from_micros(m.numbers[1] as i64);
+    let last_run = RunView {
+        run: RunNumber(m.small[0]),
+        cause: RunCause::Trigger,
+        scheduled_for: time,
+        status: TaskStatus::Skipped,
+        reason: m.other.as_str().into(),
+        attempts: m.small[1] as u16,
+        retry_of: m.flag.then_some(RunNumber(7)),
+    };
+    let recurrence = m.recurrence.clone();
+    let past = Past {
+        name: &m.other,
+        payload: &m.bytes,
+        profile,
+        priority: m.which,
+        at: m.flag.then_some(time),
+        recurrence: m.flag.then(|| Box::new(recurrence)),
+        created_at: time,
+        ended_at: Timestamp::from_micros(m.numbers[2] as i64),
+        status: TaskStatus::Failed,
+        revision: m.small[1],
+        runs: m.small[0],
+        last_success_at: m.flag.then_some(time),
+        last_failure_at: None,
+        failures: m.small[1],
+        last_run: m.flag.then_some(last_run),
+        as_of: m.numbers[3],
+    };
+    let deed = match m.small[1] % 2 {
+        0 => Deed::Run(rerun(m, open)),
+        _ => Deed::Delete { cancel: m.flag },
+    };
+    Again { id: &m.text, serial: Serial(m.numbers[0]), past: Box::new(past), deed }
 }
 
 fn build(level: u32, at: i64, materials: &[Material]) -> (bytes::Bytes, Vec<u16>) {

@@ -28,12 +28,8 @@ impl State {
         table: &mut EntryProfiles<'_>,
         changes: &mut Changes,
     ) -> Result<Applied, Refusal> {
-        if create.id.is_empty()
-            || create.id.len() > NAME_BYTES_MAX
-            || create.name.len() > NAME_BYTES_MAX
-            || create.payload.len() > limits::PAYLOAD_BYTES_MAX
-            || create.priority > 9
-        {
+        Self::check_names(create.id, create.name)?;
+        if create.payload.len() > limits::PAYLOAD_BYTES_MAX || create.priority > 9 {
             return Err(Refusal::Malformed);
         }
         let profile = table.resolve(self, create.profile)?;
@@ -56,9 +52,15 @@ impl State {
     }
 
     /// Ids were forgotten that are still in their window (P8.2).
-    fn forgets_too_soon(&self) -> bool {
+    pub(super) fn forgets_too_soon(&self) -> bool {
         let forgot = self.meta.forgot;
         forgot != Timestamp::default() && self.meta.at < forgot + limits::DEDUP_WINDOW
+    }
+
+    /// Whether a record can hold these.
+    pub(super) const fn check_names(id: &str, name: &str) -> Result<(), Refusal> {
+        let fits = !id.is_empty() && id.len() <= NAME_BYTES_MAX && name.len() <= NAME_BYTES_MAX;
+        if fits { Ok(()) } else { Err(Refusal::Malformed) }
     }
 
     fn repeat(
@@ -126,7 +128,7 @@ impl State {
             Start::At(due) if *due > self.meta.at => self.make_wait(slot, *due, false),
             Start::Ready | Start::At(_) => opened = self.make_ready(slot, create.open, changes),
             Start::Recurring { recurrence, next } => {
-                let schedule = Schedule::new(Recurrence::clone(recurrence), *next);
+                let schedule = Schedule::new(Some(Recurrence::clone(recurrence)), *next);
                 self.schedules.insert(slot, task.serial.0, schedule);
                 changes.rescheduled.push(task);
                 if next.is_none() {
@@ -140,13 +142,19 @@ impl State {
 
     /// Stores a record under the next serial; it counts as touched.
     pub(super) fn insert_record(&mut self, mut record: Record) -> Result<u32, Refusal> {
-        let serial = self.meta.next_serial;
-        record.serial = serial;
+        record.serial = self.meta.next_serial;
+        let slot = self.insert_known(record)?;
+        self.meta.next_serial += 1;
+        Ok(slot)
+    }
+
+    /// Stores a record under the serial that it names; it counts as touched.
+    pub(super) fn insert_known(&mut self, mut record: Record) -> Result<u32, Refusal> {
+        let serial = record.serial;
         record.flags |= flag::TOUCHED;
         let profile = record.profile;
         let bytes = record.body.bytes().len() as u64;
         let slot = self.slab.insert(record).ok_or(Refusal::Full)?;
-        self.meta.next_serial += 1;
         self.profiles.retain_number(profile);
         self.held_bytes += bytes;
         let change = self.outbox.push(crate::state::outbox::Change::Record { slot, serial });
@@ -170,11 +178,11 @@ impl State {
     /// The hash of everything that the task's owner wrote.
     pub(in crate::state) fn spec_hash(&self, slot: u32, record: &Record) -> u64 {
         let when = match self.schedules.at(slot) {
-            Some(schedule) => When::Recurring(&schedule.recurrence),
-            None if record.has(flag::HAS_AT) => When::At(record.scheduled_for),
-            None => When::Now,
+            Some(Schedule { recurrence: Some(recurrence), .. }) => When::Recurring(recurrence),
+            Some(_) | None if record.has(flag::HAS_AT) => When::At(record.scheduled_for),
+            Some(_) | None => When::Now,
         };
-        let texts = (record.body.name(), record.body.payload());
+        let texts = (own_name(record.body.id(), record.body.name()), record.body.payload());
         self.hash_spec(texts, record.priority, record.profile, &when)
     }
 
@@ -184,7 +192,8 @@ impl State {
             Start::At(at) => When::At(*at),
             Start::Recurring { recurrence, .. } => When::Recurring(recurrence),
         };
-        self.hash_spec((create.name, create.payload), create.priority, profile, &when)
+        let texts = (own_name(create.id, create.name), create.payload);
+        self.hash_spec(texts, create.priority, profile, &when)
     }
 
     fn hash_spec(&self, texts: (&str, &[u8]), priority: u8, profile: u32, when: &When<'_>) -> u64 {
@@ -207,6 +216,11 @@ impl State {
         }
         xxh3_64_with_seed(&row, seed)
     }
+}
+
+/// A name that is the id is none: history shows the two alike.
+fn own_name<'a>(id: &str, name: &'a str) -> &'a str {
+    if name == id { "" } else { name }
 }
 
 enum When<'a> {

@@ -166,7 +166,8 @@ impl State {
         if record.is_done() || schedule.next_run_at.is_some() || !schedule.live.is_empty() {
             return;
         }
-        let status = if record.has(flag::CANCEL) {
+        // A one-shot that ran again ends as that run did, whatever was asked meanwhile.
+        let status = if record.has(flag::CANCEL) && schedule.recurrence.is_some() {
             TaskStatus::Cancelled
         } else {
             schedule.last_run.as_ref().map_or(TaskStatus::Skipped, |run| run.status)

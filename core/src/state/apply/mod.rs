@@ -1,6 +1,7 @@
 //! `apply`: total, small, dull (P2.1, P2.2, P2.5). A command that does not fit the state it meets
 //! is refused and changes nothing; nothing here can fail, assert or look around.
 
+mod again;
 mod attempt;
 mod create;
 mod life;
@@ -77,7 +78,8 @@ impl State {
             Command::Fire(fire) => self.fire(fire, changes),
             Command::Cancel { target } => self.cancel(*target, changes),
             Command::TimeOut { token, target } => self.time_out(*token, *target, changes),
-            Command::Trigger { target, open } => self.trigger(*target, *open, changes),
+            Command::Trigger { target, rerun } => self.rerun(*target, *rerun, changes),
+            Command::Again(again) => self.again(again, table, changes),
             Command::Delete { target, cancel } => self.delete(*target, *cancel, changes),
             Command::RegisterInstance { instance, name } => self.register(*instance, name),
             Command::RetireInstance { instance } => self.retire(*instance),

@@ -7,14 +7,15 @@ use crate::spec::Overlap;
 use crate::state::facts::Changes;
 use crate::state::record::{Body, Phase, Record, flag};
 use crate::state::view::{RunCause, TaskStatus};
-use crate::state::{Applied, Fire, Refusal, State};
+use crate::state::{Applied, Fire, Refusal, State, Wish};
 use crate::time::Timestamp;
 
 /// A child run about to be made.
-struct NewRun<'a> {
-    cause: RunCause,
-    scheduled_for: Timestamp,
-    skip: Option<&'a str>,
+pub(super) struct NewRun<'a> {
+    pub(super) cause: RunCause,
+    pub(super) retry_of: Option<RunNumber>,
+    pub(super) scheduled_for: Timestamp,
+    pub(super) skip: Option<&'a str>,
 }
 
 impl State {
@@ -25,6 +26,7 @@ impl State {
     ) -> Result<Applied, Refusal> {
         let (slot, phase, _) = self.named(fire.target)?;
         let Some(schedule) = self.schedules.at(slot) else { return Err(Refusal::Malformed) };
+        let Some(recurrence) = &schedule.recurrence else { return Err(Refusal::Malformed) };
         if matches!(phase, Phase::Done(_)) {
             return Err(Refusal::Terminal);
         }
@@ -37,7 +39,7 @@ impl State {
             return Err(Refusal::Stale);
         }
         let unfinished = schedule.live.len();
-        let overlaps = unfinished > 0 && schedule.recurrence.overlap == Overlap::Skip;
+        let overlaps = unfinished > 0 && recurrence.overlap == Overlap::Skip;
         let reason = if let Some(why) = fire.skip {
             Some(skip_reason(why, fire.also_missed))
         } else if overlaps {
@@ -56,20 +58,27 @@ impl State {
         changes.rescheduled.push(fire.target);
         let new = NewRun {
             cause: RunCause::Schedule,
+            retry_of: None,
             scheduled_for: fire.fire_time,
             skip: reason.as_deref(),
         };
         self.new_run(fire.target, &new, fire.open, changes)
     }
 
+    /// Runs a task now, whether it waits, recurs or has ended (P8.5).
     pub(super) fn trigger(
         &mut self,
         target: RecordRef,
+        wish: Wish,
         open: Option<InstanceId>,
         changes: &mut Changes,
     ) -> Result<Applied, Refusal> {
         let (slot, phase, flags) = self.named(target)?;
         match phase {
+            // The only run has not ended: there is nothing to repeat.
+            Phase::Waiting { .. } | Phase::Ready { .. } if wish != Wish::Trigger => {
+                Err(Refusal::Running)
+            }
             Phase::Waiting { .. } => {
                 self.touch_run(slot);
                 self.unlink(slot);
@@ -78,29 +87,42 @@ impl State {
             }
             Phase::Ready { .. } => Ok(Applied::Fired { run: Some(target), opened: None }),
             Phase::Running => Err(Refusal::Running),
-            Phase::Done(_) => Err(Refusal::Terminal),
+            Phase::Done(_) if flags & flag::RUN != 0 => Err(Refusal::Terminal),
+            Phase::Done(_) if flags & flag::DELETED != 0 => Err(Refusal::NotFound),
+            Phase::Done(_) => self.run_again(slot, wish, open, changes),
             Phase::Scheduled if flags & flag::CANCEL != 0 => Err(Refusal::Terminal),
             Phase::Scheduled => {
-                let unfinished = self.schedules.at(slot).map_or(0, |held| held.live.len());
+                // A one-shot that runs again has one unfinished run, as it had at first.
+                if let Some(only) = self.only_run(slot) {
+                    return self.trigger(only, wish, open, changes);
+                }
+                let retry_of = self.retried_run(slot, wish)?;
+                let unfinished = self.schedules.at(slot).map_or(0, |it| it.live.len());
                 if unfinished >= limits::UNFINISHED_RUNS_MAX {
                     return Err(Refusal::Full);
                 }
                 self.check_room()?;
                 self.touch(slot);
+                let at = self.meta.at;
                 let cause = RunCause::Trigger;
-                let new = NewRun { cause, scheduled_for: self.meta.at, skip: None };
+                let new = NewRun { cause, retry_of, scheduled_for: at, skip: None };
                 self.new_run(target, &new, open, changes)
             }
         }
     }
 
-    fn check_room(&self) -> Result<(), Refusal> {
+    fn only_run(&self, slot: u32) -> Option<RecordRef> {
+        let schedule = self.schedules.at(slot).filter(|it| it.recurrence.is_none())?;
+        schedule.live.values().next().map(|&run| self.reference(run))
+    }
+
+    pub(super) fn check_room(&self) -> Result<(), Refusal> {
         let full = self.slab.len() as u64 >= 2 * limits::LIVE_TASKS_MAX;
         if full { Err(Refusal::Full) } else { Ok(()) }
     }
 
     /// Makes a child run of a touched recurring task.
-    fn new_run(
+    pub(super) fn new_run(
         &mut self,
         task: RecordRef,
         new: &NewRun<'_>,
@@ -121,7 +143,7 @@ impl State {
             updated_at: at,
             scheduled_for: new.scheduled_for,
             last_token: 0,
-            body: Body::run(task, number, new.cause, new.skip.unwrap_or("")),
+            body: Body::run(task, number, (new.cause, new.retry_of), new.skip.unwrap_or("")),
             phase: Phase::Scheduled,
             profile,
             attempts: 0,

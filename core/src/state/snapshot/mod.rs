@@ -132,6 +132,13 @@ impl State {
         }
     }
 
+    /// A record with an old serial came back.
+    pub(super) fn leave_out_of_walk(&mut self, slot: u32) {
+        if let Some(walk) = &mut self.walk {
+            walk.leave_out(slot);
+        }
+    }
+
     /// Before an attempt changes or goes.
     pub(super) fn keep_attempt_image(&mut self, token: u64) {
         if let Some(mut walk) = self.walk.take() {

@@ -122,6 +122,14 @@ impl Walk {
         }
     }
 
+    /// A record that is older than the walk came back into `slot` (P8.5): it was not there when the
+    /// walk began.
+    pub(super) fn leave_out(&mut self, slot: u32) {
+        if slot >= self.slot && slot < self.slot_end {
+            self.early_slots.insert(slot);
+        }
+    }
+
     /// Before the attempt changes or goes.
     pub(super) fn keep_attempt(&mut self, state: &State, token: u64) {
         if token < self.token || token >= self.token_end || self.early_tokens.contains(&token) {

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Rig, create};
+use super::{Rig, create, trigger};
 use crate::id::InstanceId;
 use crate::spec::AttemptOutcome;
 use crate::state::history::HistoryGap;
@@ -199,7 +199,7 @@ fn varied() -> Rig {
     let start = super::recurring(crate::spec::Overlap::Allow, next);
     let answer = rig.one(Command::Create(Create { start, ..create("again") }));
     let recurring = super::created(answer);
-    rig.one(Command::Trigger { target: recurring, open: Some(super::WORKER) });
+    rig.one(trigger(recurring, Some(super::WORKER)));
     let ended = rig.state.find("t3").expect("it lives");
     rig.one(Command::Cancel { target: ended });
     rig.store_all();

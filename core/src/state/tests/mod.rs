@@ -1,5 +1,6 @@
 //! Tests of the state: facts one by one, and a naive model under random commands.
 
+mod again;
 mod facts;
 mod history;
 mod model;
@@ -9,7 +10,7 @@ mod recurring;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::{Applied, Changes, Close, Command, Create, IndexKey, Open, Start, State};
+use super::{Applied, Changes, Close, Command, Create, IndexKey, Open, Rerun, Start, State, Wish};
 use crate::codec::flat::EntryBuilder;
 use crate::id::{InstanceId, RecordRef, Slot, Token};
 use crate::spec::{AttemptOutcome, Backoff, Misfire, Overlap, Profile, Recurrence, Retry, Rule};
@@ -112,6 +113,13 @@ fn create(id: &str) -> Create<'_> {
         retry: false,
         start: Start::Ready,
         open: None,
+    }
+}
+
+fn trigger(target: RecordRef, open: Option<InstanceId>) -> Command<'static> {
+    Command::Trigger {
+        target,
+        rerun: Rerun { wish: Wish::Trigger, request: None, retry: false, open },
     }
 }
 

@@ -1,6 +1,8 @@
 //! The same rules as `apply`, written naively: maps by serial, linear searches, no numbers of
 //! changes, no digest. It says what every command must answer and where every record must stand.
 
+mod reruns;
+
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -9,7 +11,7 @@ use crate::id::{InstanceId, RecordRef, RunNumber, Serial, Slot, Token};
 use crate::limits;
 use crate::spec::{AttemptOutcome, Overlap, StopWhy};
 use crate::state::view::TaskStatus;
-use crate::state::{Applied, Close, Command, Create, Fire, Refusal, Start};
+use crate::state::{Applied, Close, Command, Create, Fire, Refusal, Start, Wish};
 use crate::time::Timestamp;
 
 /// Ten seconds: the fixed backoff of every profile in these tests.
@@ -42,7 +44,8 @@ pub(super) struct Entity {
     overlap: Option<Overlap>,
     pub(super) runs: u32,
     number: u32,
-    last: Option<(u32, TaskStatus)>,
+    /// The newest run that has ended: its number, how, and its attempts.
+    last: Option<(u32, TaskStatus, u16)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,8 +62,11 @@ pub(super) struct Model {
     pub(super) open: BTreeMap<Token, Try>,
     /// Instances: retired or not.
     instances: BTreeMap<InstanceId, bool>,
-    /// Ids that have left memory, with their specs.
-    pub(super) ended: BTreeMap<String, String>,
+    /// Tasks that have left memory, by id, with the entry in which they did.
+    ended: BTreeMap<String, (u64, Entity, u64)>,
+    /// Requests that were answered, with what they asked for.
+    requests: BTreeMap<String, (u64, Wish)>,
+    entries: u64,
     serials: u64,
     tokens: u64,
     sequence: u64,
@@ -70,6 +76,7 @@ impl Model {
     /// Starts an entry.
     pub(super) fn entry(&mut self, at: Timestamp) {
         self.at = self.at.max(at);
+        self.entries += 1;
         let mut due: Vec<(Timestamp, u64)> = self
             .entities
             .iter()
@@ -92,7 +99,8 @@ impl Model {
             Command::Fire(fire) => self.fire(fire),
             Command::Cancel { target } => self.cancel(*target),
             Command::TimeOut { token, target } => self.time_out(*token, *target),
-            Command::Trigger { target, open } => self.trigger(*target, *open),
+            Command::Trigger { target, rerun } => self.rerun(*target, *rerun),
+            Command::Again(again) => self.again(again),
             Command::Delete { target, cancel } => self.delete(*target, *cancel),
             Command::RegisterInstance { instance, .. } => {
                 self.instances.insert(*instance, false);
@@ -112,7 +120,7 @@ impl Model {
         let Some(gone) = self.entities.remove(&serial) else { return };
         assert!(matches!(gone.stand, Stand::Done(_)), "an unfinished record was let go: {gone:?}");
         if gone.parent.is_none() {
-            self.ended.insert(gone.id, gone.spec);
+            self.ended.insert(gone.id.clone(), (serial, gone, self.entries));
         }
     }
 
@@ -162,8 +170,8 @@ impl Model {
             let same = held.spec == spec;
             return if same { Ok(Applied::Repeated { live }) } else { Err(Refusal::IdConflict) };
         }
-        if let Some(ended) = self.ended.get(create.id) {
-            let same = *ended == spec;
+        if let Some((_, ended, _)) = self.ended.get(create.id) {
+            let same = ended.spec == spec;
             return if same {
                 Ok(Applied::Repeated { live: None })
             } else {
@@ -285,11 +293,11 @@ impl Model {
     fn finish(&mut self, serial: u64, status: TaskStatus) {
         let entity = self.at_mut(serial);
         entity.stand = Stand::Done(status);
-        let number = entity.number;
+        let (number, attempts) = (entity.number, entity.attempts);
         if let Some(parent) = entity.parent {
             let task = self.at_mut(parent);
-            if task.last.is_none_or(|(last, _)| last <= number) {
-                task.last = Some((number, status));
+            if task.last.is_none_or(|(last, _, _)| last <= number) {
+                task.last = Some((number, status, attempts));
             }
             self.end_task_if_over(parent);
         }
@@ -299,8 +307,9 @@ impl Model {
         let over = self.live_runs(serial).is_empty();
         let task = self.at_mut(serial);
         if over && task.next.is_none() && task.stand == Stand::Scheduled {
-            let last = task.last.map_or(TaskStatus::Skipped, |(_, status)| status);
-            task.stand = Stand::Done(if task.cancel { TaskStatus::Cancelled } else { last });
+            let last = task.last.map_or(TaskStatus::Skipped, |(_, status, _)| status);
+            let cancelled = task.cancel && task.overlap.is_some();
+            task.stand = Stand::Done(if cancelled { TaskStatus::Cancelled } else { last });
         }
     }
 
@@ -383,21 +392,6 @@ impl Model {
                 Ok(Applied::Stopping { target, token })
             }
             _ => Err(Refusal::StaleToken),
-        }
-    }
-
-    fn trigger(&mut self, target: RecordRef, open: Option<InstanceId>) -> Result<Applied, Refusal> {
-        let serial = self.find(target)?;
-        match self.entities[&serial].stand {
-            Stand::Waiting(_) => {
-                let opened = self.ready(serial, open);
-                Ok(Applied::Fired { run: Some(target), opened })
-            }
-            Stand::Ready(_) => Ok(Applied::Fired { run: Some(target), opened: None }),
-            Stand::Running(_) => Err(Refusal::Running),
-            Stand::Done(_) => Err(Refusal::Terminal),
-            Stand::Scheduled if self.entities[&serial].cancel => Err(Refusal::Terminal),
-            Stand::Scheduled => Ok(self.run(serial, false, open)),
         }
     }
 

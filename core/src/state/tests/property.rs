@@ -1,5 +1,6 @@
 //! Random entries against the model, with replicas, and a snapshot taken while entries are applied.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -13,12 +14,15 @@ use proptest::sample::Index;
 use super::model::{Model, Stand};
 use super::{KEY, close, profile, recurring};
 use crate::codec::flat::EntryBuilder;
-use crate::id::{InstanceId, RecordRef, Serial, Slot, Token};
+use crate::id::{InstanceId, RecordRef, RunNumber, Serial, Slot, Token};
 use crate::spec::{AttemptOutcome, Overlap};
 use crate::state::history::HistoryBatch;
 use crate::state::snapshot::Loader;
 use crate::state::view::{AttemptView, RunView, TaskStatus, TaskView};
-use crate::state::{Applied, Changes, Close, Command, Create, Fire, Open, Start, State};
+use crate::state::{
+    self, Again, Applied, Changes, Close, Command, Create, Deed, Fire, Open, Past, Rerun, Start,
+    State,
+};
 use crate::time::Timestamp;
 
 /// The entry's profiles, by their retries.
@@ -32,7 +36,8 @@ enum Wish {
     Fire { pick: Index, skip: bool, last: bool, stale: bool, open: u8 },
     Cancel { pick: Index },
     TimeOut { pick: Index },
-    Trigger { pick: Index, open: u8 },
+    Trigger { pick: Index, wish: u8, request: u8, open: u8 },
+    Again { pick: Index, wish: u8, request: u8, open: u8 },
     Delete { pick: Index, cancel: bool },
     Register { instance: u8 },
     Stored { part: u8 },
@@ -55,7 +60,12 @@ fn wishes() -> impl Strategy<Value = Wish> {
             }),
         1 => pick().prop_map(|pick| Wish::Cancel { pick }),
         1 => pick().prop_map(|pick| Wish::TimeOut { pick }),
-        2 => (pick(), 0..8_u8).prop_map(|(pick, open)| Wish::Trigger { pick, open }),
+        3 => (pick(), 0..8_u8, 0..6_u8, 0..8_u8).prop_map(|(pick, wish, request, open)| {
+            Wish::Trigger { pick, wish, request, open }
+        }),
+        3 => (pick(), 0..10_u8, 0..6_u8, 0..8_u8).prop_map(|(pick, wish, request, open)| {
+            Wish::Again { pick, wish, request, open }
+        }),
         1 => (pick(), any::<bool>()).prop_map(|(pick, cancel)| Wish::Delete { pick, cancel }),
         1 => (0..3_u8).prop_map(|instance| Wish::Register { instance }),
         4 => (0..4_u8).prop_map(|part| Wish::Stored { part }),
@@ -64,7 +74,13 @@ fn wishes() -> impl Strategy<Value = Wish> {
 }
 
 /// Plans a command on the model as it stands before the entry.
-fn command<'a>(wish: &Wish, model: &Model, state: &State, ids: &'a [String]) -> Command<'a> {
+fn command<'a>(
+    wish: &Wish,
+    model: &Model,
+    state: &State,
+    rows: &'a [TaskView],
+    ids: &'a [String],
+) -> Command<'a> {
     let records: Vec<RecordRef> = model.entities.keys().map(|&s| model.reference(s)).collect();
     let any_record = |pick: &Index| match records.len() {
         0 => RecordRef { slot: Slot(0), serial: Serial(0) },
@@ -131,9 +147,24 @@ fn command<'a>(wish: &Wish, model: &Model, state: &State, ids: &'a [String]) -> 
                 }
             }
         }
-        Wish::Trigger { pick, open: n } => {
-            Command::Trigger { target: any_record(pick), open: open(*n) }
+        Wish::Trigger { pick, wish, request, open: n } => {
+            let rerun = rerun((*wish, *request), open(*n), ids);
+            Command::Trigger { target: any_record(pick), rerun }
         }
+        Wish::Again { pick, wish, request, open: n } => match rows.len() {
+            0 => Command::Cancel { target: any_record(pick) },
+            len => {
+                let row = &rows[pick.index(len)];
+                let mut past = Box::new(Past::of(row, state.ended_end()));
+                let own = |retries: &u16| *retries == row.profile.retry.max_retries;
+                past.profile = RETRIES.iter().position(own).map_or(0, |number| number as u16);
+                let deed = match wish {
+                    8 | 9 => Deed::Delete { cancel: *wish == 9 },
+                    _ => Deed::Run(rerun((*wish, *request), open(*n), ids)),
+                };
+                Command::Again(Again { id: &row.id, serial: Serial(row.serial), past, deed })
+            }
+        },
         Wish::Delete { pick, cancel } => {
             Command::Delete { target: any_record(pick), cancel: *cancel }
         }
@@ -151,6 +182,16 @@ fn command<'a>(wish: &Wish, model: &Model, state: &State, ids: &'a [String]) -> 
             http: "h",
         },
     }
+}
+
+fn rerun((wish, request): (u8, u8), open: Option<InstanceId>, ids: &[String]) -> Rerun<'_> {
+    let wish = match wish {
+        0..5 => state::Wish::Trigger,
+        5 => state::Wish::RetryLatest,
+        _ => state::Wish::Retry(RunNumber(u32::from(wish) - 5)),
+    };
+    let request = (request < 3).then(|| ids[usize::from(request)].as_str());
+    Rerun { wish, request, retry: false, open }
 }
 
 fn create(id: u8, spec: u8, open: Option<InstanceId>, ids: &[String]) -> Command<'_> {
@@ -322,8 +363,9 @@ fn check(
         for retries in RETRIES {
             builder.intern(&profile(retries));
         }
+        let rows: Vec<TaskView> = database.tasks.values().cloned().collect();
         let mut commands: Vec<_> =
-            wishes.iter().map(|w| command(w, &model, &state, &ids)).collect();
+            wishes.iter().map(|w| command(w, &model, &state, &rows, &ids)).collect();
         // One at most: of two, the model could not tell which let a record go.
         let mut stored = false;
         commands.retain(|command| {

@@ -1,6 +1,6 @@
 //! Recurring tasks: fire times, overlap, triggers and their end.
 
-use super::{Rig, WORKER, create, created, recurring};
+use super::{Rig, WORKER, create, created, recurring, trigger};
 use crate::id::{RecordRef, RunNumber};
 use crate::spec::{AttemptOutcome, Overlap};
 use crate::state::view::{RunCause, TaskStatus};
@@ -141,7 +141,7 @@ fn cancelling_a_recurring_task_ends_its_runs() {
     assert_eq!(answer, Applied::Stopping { target: running, token });
     assert!(!rig.state.is_ready(ready));
     assert_eq!(rig.state.next_due(), None);
-    let trigger = rig.one(Command::Trigger { target: task, open: None });
+    let trigger = rig.one(trigger(task, None));
     assert_eq!(trigger, Applied::Refused(Refusal::Terminal));
     assert_eq!(rig.state.task_view(task).expect("lives").status, TaskStatus::Running);
     rig.end(token, AttemptOutcome::Cancelled);
@@ -154,7 +154,7 @@ fn cancelling_a_recurring_task_ends_its_runs() {
 fn one_run_is_cancelled_alone() {
     let mut rig = Rig::new();
     let task = minutely(&mut rig, Overlap::Allow);
-    let run = fired(rig.one(Command::Trigger { target: task, open: None }));
+    let run = fired(rig.one(trigger(task, None)));
     assert_eq!(rig.one(Command::Cancel { target: run }), Applied::Done);
     let view = rig.state.task_view(task).expect("it lives");
     assert_eq!((view.status, view.next_run_at), (TaskStatus::Waiting, Some(seconds(1_060))));
@@ -165,7 +165,7 @@ fn one_run_is_cancelled_alone() {
 fn unfinished_runs_are_bounded() {
     let mut rig = Rig::new();
     let task = minutely(&mut rig, Overlap::Allow);
-    let trigger = Command::Trigger { target: task, open: None };
+    let trigger = trigger(task, None);
     let answers = rig.run(&alloc::vec![trigger; crate::limits::UNFINISHED_RUNS_MAX + 1]);
     assert_eq!(answers.last(), Some(&Applied::Refused(Refusal::Full)));
     rig.one(Command::Cancel { target: task });

@@ -84,6 +84,7 @@ static TASKS: Table = Table {
         ("last_run_status", Text),
         ("last_run_reason", Text),
         ("last_run_attempts", Number),
+        ("last_run_retry_of", Number),
         ("last_success_at", Time),
         ("last_failure_at", Time),
         ("consecutive_failures", Number),
@@ -111,6 +112,7 @@ static RUNS: Table = Table {
         ("status", Text),
         ("reason", Text),
         ("attempts", Number),
+        ("retry_of", Number),
     ],
     newer: "excluded.change >= runs.change",
 };
@@ -389,14 +391,15 @@ fn bind_task<'r>(row: &mut Rows<'r>, task: &'r TaskRow) {
             .maybe_time(wait.until),
     };
     match &view.last_run {
-        None => row.nulls(6),
+        None => row.nulls(7),
         Some(run) => row
             .number(run.run.0)
             .text(word(&CAUSES, &run.cause))
             .time(run.scheduled_for)
             .text(word(&STATUSES, &run.status))
             .text(&run.reason)
-            .number(run.attempts),
+            .number(run.attempts)
+            .maybe_number(run.retry_of.map(|run| i64::from(run.0))),
     };
     row.maybe_time(view.last_success_at).maybe_time(view.last_failure_at);
     row.number(view.consecutive_failures).number(view.runs_count).number(view.revision);
@@ -425,6 +428,7 @@ fn bind_run<'r>(row: &mut Rows<'r>, run: &'r RunRow) {
     row.text(&run.task_id).number(run.incarnation).number(view.run.0).number(run.number);
     row.text(word(&CAUSES, &view.cause)).time(view.scheduled_for);
     row.text(word(&STATUSES, &view.status)).text(&view.reason).number(view.attempts);
+    row.maybe_number(view.retry_of.map(|run| i64::from(run.0)));
 }
 
 fn bind_attempt<'r>(row: &mut Rows<'r>, attempt: &'r AttemptRow) {

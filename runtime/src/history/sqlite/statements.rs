@@ -62,6 +62,7 @@ static TASKS: Table = Table {
         "last_run_status",
         "last_run_reason",
         "last_run_attempts",
+        "last_run_retry_of",
         "last_success_at",
         "last_failure_at",
         "consecutive_failures",
@@ -89,6 +90,7 @@ static RUNS: Table = Table {
         "status",
         "reason",
         "attempts",
+        "retry_of",
     ],
     newer: "excluded.change >= runs.change",
 };
@@ -310,14 +312,15 @@ fn bind_task(row: &mut Row<'_>, task: &TaskRow) {
         };
     }
     match &view.last_run {
-        None => row.nulls(6),
+        None => row.nulls(7),
         Some(run) => row
             .put(run.run.0)
             .put(word(&CAUSES, &run.cause))
             .time(run.scheduled_for)
             .put(word(&STATUSES, &run.status))
             .put(&*run.reason)
-            .put(run.attempts),
+            .put(run.attempts)
+            .put(run.retry_of.map(|run| run.0)),
     };
     row.maybe_time(view.last_success_at);
     if !plain {
@@ -352,6 +355,7 @@ fn bind_run(row: &mut Row<'_>, run: &RunRow) {
     row.put(&*run.task_id).number(run.incarnation).put(view.run.0).number(run.number);
     row.put(word(&CAUSES, &view.cause)).time(view.scheduled_for);
     row.put(word(&STATUSES, &view.status)).put(&*view.reason).put(view.attempts);
+    row.put(view.retry_of.map(|run| run.0));
 }
 
 fn bind_attempt(row: &mut Row<'_>, attempt: &AttemptRow) {

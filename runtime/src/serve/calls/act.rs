@@ -1,25 +1,31 @@
-//! Acting on one task: cancel, trigger, delete.
+//! Acting on one task: cancel, trigger, retry, delete.
+//!
+//! What has ended and left memory is acted on as history tells it (P8.5): the node says that it
+//! does not hold the task, its row is read, and the node is asked again with the row.
 
 use dtask_core::id::RunNumber;
-use dtask_core::node::{Reply, Request};
+use dtask_core::leader::calls::is_terminal;
+use dtask_core::node::{Reply, Request, StoredTask};
+use dtask_core::spec::draft::check_id;
+use dtask_core::state::Wish;
 use dtask_core::state::view::TaskView;
 use dtask_proto::v1;
 use tonic::Code;
 
 use super::forward::{Kind, Tasks, marked};
+use super::look::LEVEL_MAX;
 use super::{Call, Calls, No, odd};
+use crate::api::spec::wrong_fields;
 use crate::api::{Fault, views};
+
+/// How often history is read for one call: each time others may have acted on the task meanwhile.
+const LOOKS_MAX: u32 = 3;
 
 /// What became of a write.
 enum Done {
     Here(Box<v1::Task>),
     AskLeader(Box<str>),
 }
-
-/// S13: what has ended stays ended.
-const NO_TRIGGER: &str = "; submit it under another id to run it again";
-/// What has left memory is history, and its rows are for readers.
-const NO_DELETE: &str = "; its rows stay in history";
 
 impl Calls {
     /// Ends a task, or one run of it.
@@ -30,7 +36,7 @@ impl Calls {
     ) -> Result<v1::Task, Fault> {
         let run = request.run.map(RunNumber);
         let question = Request::Cancel { id: request.id.as_str().into(), run };
-        match self.act(call, &request.id, question, "").await? {
+        match self.cancel(call, &request.id, question).await? {
             Done::Here(task) => Ok(*task),
             Done::AskLeader(address) => {
                 let cancel =
@@ -46,13 +52,31 @@ impl Calls {
         call: Call,
         request: v1::TriggerTaskRequest,
     ) -> Result<v1::Task, Fault> {
-        let question = Request::Trigger { id: request.id.as_str().into() };
-        match self.act(call, &request.id, question, NO_TRIGGER).await? {
+        let asked = (&*request.request_id, request.retry);
+        match self.rerun(call, &request.id, Wish::Trigger, asked).await? {
             Done::Here(task) => Ok(*task),
             Done::AskLeader(address) => {
                 let trigger =
                     |mut client: Tasks| async move { client.trigger_task(marked(request)).await };
                 self.leaders.call(&address, Kind::Write, trigger).await
+            }
+        }
+    }
+
+    /// Adds a run now that repeats one that has ended.
+    pub async fn retry_task(
+        &self,
+        call: Call,
+        request: v1::RetryTaskRequest,
+    ) -> Result<v1::Task, Fault> {
+        let wish = request.run.map_or(Wish::RetryLatest, |run| Wish::Retry(RunNumber(run)));
+        let asked = (&*request.request_id, request.retry);
+        match self.rerun(call, &request.id, wish, asked).await? {
+            Done::Here(task) => Ok(*task),
+            Done::AskLeader(address) => {
+                let retry =
+                    |mut client: Tasks| async move { client.retry_task(marked(request)).await };
+                self.leaders.call(&address, Kind::Write, retry).await
             }
         }
     }
@@ -63,8 +87,9 @@ impl Calls {
         call: Call,
         request: v1::DeleteTaskRequest,
     ) -> Result<v1::Task, Fault> {
-        let question = Request::Delete { id: request.id.as_str().into(), cancel: request.cancel };
-        match self.act(call, &request.id, question, NO_DELETE).await? {
+        let (id, cancel) = (&*request.id, request.cancel);
+        let question = |past| Request::Delete { id: id.into(), cancel, past };
+        match self.act(call, id, question).await? {
             Done::Here(task) => Ok(*task),
             Done::AskLeader(address) => {
                 let delete =
@@ -74,34 +99,81 @@ impl Calls {
         }
     }
 
-    /// `remedy` is what the caller of an ended task can do instead.
+    async fn rerun(
+        &self,
+        call: Call,
+        id: &str,
+        wish: Wish,
+        (request_id, retry): (&str, bool),
+    ) -> Result<Done, Fault> {
+        let request: Option<Box<str>> = (!request_id.is_empty()).then(|| request_id.into());
+        if let Some(request) = &request {
+            check_id("request_id", request)
+                .map_err(|wrong| self.refused(wrong_fields(&[wrong])))?;
+        }
+        let question =
+            |past| Request::Trigger { id: id.into(), wish, request: request.clone(), retry, past };
+        self.act(call, id, question).await
+    }
+
+    /// Asks, and when the task has left memory asks again with what history tells (P8.5).
     async fn act(
         &self,
         call: Call,
         id: &str,
-        question: Request,
-        remedy: &str,
+        question: impl Fn(Option<Box<StoredTask>>) -> Request,
     ) -> Result<Done, Fault> {
+        let mut past = None;
+        for _ in 0..=LOOKS_MAX {
+            let (stored, as_of) = match self.put(call, question(past.take())).await {
+                Ok(Reply::Task(view)) => return Ok(Done::Here(Box::new(views::task(*view)))),
+                Ok(Reply::NotLive { stored, ended }) => (stored, ended),
+                Ok(reply) => return Err(odd(&reply)),
+                Err(No::AskLeader(address)) => return Ok(Done::AskLeader(address)),
+                Err(No::Refused(fault)) => return Err(self.refused(fault)),
+            };
+            let view = self.ended_row(id, stored).await.map_err(|fault| self.refused(fault))?;
+            past = Some(Box::new(StoredTask { view, as_of }));
+        }
+        let detail = "others kept acting on the task; nothing was done, try again";
+        let busy = Fault::new(Code::Unavailable, "UNAVAILABLE", detail).retry_after_ms(100);
+        Err(self.refused(busy))
+    }
+
+    /// The row of a task that has ended and left memory with change `stored` at the latest.
+    async fn ended_row(&self, id: &str, stored: u64) -> Result<TaskView, Fault> {
+        // P8.6: a database that is away, or that was restored from an older backup and has not
+        // come level, proves nothing.
+        if let Some(history) = &self.history
+            && !history.covers(stored, LEVEL_MAX).await
+        {
+            return Err(Fault::history_unavailable());
+        }
+        let view = self.stored(id).await?;
+        if is_terminal(view.status) { Ok(view) } else { Err(Fault::history_unavailable()) }
+    }
+
+    async fn cancel(&self, call: Call, id: &str, question: Request) -> Result<Done, Fault> {
         match self.put(call, question).await {
             Ok(Reply::Task(view)) => Ok(Done::Here(Box::new(views::task(*view)))),
-            Ok(Reply::NotLive { .. }) => Err(self.refused(self.not_live(id, remedy).await)),
+            Ok(Reply::NotLive { .. }) => Err(self.refused(self.not_live(id).await)),
             Ok(reply) => Err(odd(&reply)),
             Err(No::AskLeader(address)) => Ok(Done::AskLeader(address)),
             // The node knows what is in memory; whether the id once was a task history knows.
             Err(No::Refused(fault)) if fault.code() == Code::NotFound => {
-                Err(self.refused(self.not_live(id, remedy).await))
+                Err(self.refused(self.not_live(id).await))
             }
             Err(No::Refused(fault)) => Err(self.refused(fault)),
         }
     }
 
-    /// Why nothing can be done to a task that is not in memory.
-    async fn not_live(&self, id: &str, remedy: &str) -> Fault {
+    /// Why nothing can be cancelled that is not in memory.
+    async fn not_live(&self, id: &str) -> Fault {
         match self.stored(id).await {
             Ok(TaskView { status, .. }) => Fault::new(
                 Code::FailedPrecondition,
                 "TERMINAL",
-                format!("the task has already ended: {}{remedy}", views::status_word(status)),
+                format!("the task has already ended: {}", views::status_word(status)),
             ),
             Err(fault) => fault,
         }

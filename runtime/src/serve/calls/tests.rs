@@ -135,7 +135,7 @@ async fn empty_node(mut inbox: Inbox) {
         let reply = match request {
             Request::Barrier => Reply::Applied { index: 9, changes: 9 },
             Request::Tasks { .. } => Reply::Tasks { tasks: Vec::new(), next: None },
-            _ => Reply::NotLive { changes: 9 },
+            _ => Reply::NotLive { stored: 9, ended: 9 },
         };
         // A caller that has gone needs none.
         let _gone = answer.send(reply);

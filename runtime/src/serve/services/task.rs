@@ -87,6 +87,11 @@ impl TaskService for TaskEdge {
         answer(self.0.trigger_task(call, request.into_inner()).await)
     }
 
+    async fn retry_task(&self, request: Request<v1::RetryTaskRequest>) -> Answer<v1::Task> {
+        let call = Call::from(request.metadata());
+        answer(self.0.retry_task(call, request.into_inner()).await)
+    }
+
     async fn delete_task(&self, request: Request<v1::DeleteTaskRequest>) -> Answer<v1::Task> {
         let call = Call::from(request.metadata());
         answer(self.0.delete_task(call, request.into_inner()).await)

@@ -4,4 +4,5 @@ mod cluster;
 mod dev;
 mod host;
 mod nodes;
+mod reruns;
 mod surface;

@@ -73,6 +73,16 @@ impl Nodes {
         node.join().expect("it ends well");
     }
 
+    /// Makes the history file unreadable. No node may be running.
+    pub(super) fn spoil_history(&self) {
+        for end in ["-wal", "-shm"] {
+            // Gone already when the last node closed it in order.
+            let _or_not_there =
+                std::fs::remove_file(self.folder.path().join(format!("history.db{end}")));
+        }
+        std::fs::write(self.folder.path().join("history.db"), [7; 8_192]).expect("it writes");
+    }
+
     pub(super) async fn stop_all(mut self) {
         for node in self.nodes.iter().flatten() {
             node.stop();

@@ -1,6 +1,6 @@
-//! Recurring tasks: fire times, their runs, and runs made by hand (S15).
+//! Recurring tasks: fire times and their runs (S15).
 
-use dtask_core::id::{InstanceId, RecordRef};
+use dtask_core::id::RecordRef;
 use dtask_core::limits;
 use dtask_core::spec::{Overlap, Profile};
 use dtask_core::state::{Applied, Fire};
@@ -45,8 +45,8 @@ impl Ledger {
     }
 
     pub(super) fn adopt(&mut self, parent: u64, run: u64) {
-        if let Some(Record { kind: Kind::Recurring { unfinished, .. }, .. }) =
-            self.records.get_mut(&parent)
+        if let Some(task) = self.records.get_mut(&parent)
+            && let Kind::Recurring { unfinished, .. } | Kind::Again { unfinished } = &mut task.kind
         {
             unfinished.insert(run);
         }
@@ -104,37 +104,5 @@ impl Ledger {
             *closing = Some(end);
         }
         self.close_if_over(serial, at);
-    }
-
-    pub(super) fn trigger(
-        &mut self,
-        entry: Entry<'_>,
-        target: RecordRef,
-        open: Option<InstanceId>,
-        answer: Applied,
-    ) -> Result<Meaning, Violation> {
-        let serial = target.serial.0;
-        let (run, opened) = match answer {
-            Applied::Fired { run: Some(run), opened } => (run, opened),
-            Applied::Opened { token, target } => (target, Some(token)),
-            Applied::Done | Applied::Created { .. } => (target, None),
-            _ => return Ok(Meaning::Nothing),
-        };
-        let Some(parent) = self.records.get_mut(&serial) else {
-            return Err(Violation::new("S8", format!("unknown {serial} is triggered")));
-        };
-        hold!("S13", parent.done.is_none(), "{} is triggered after its end", parent.id);
-        if run.serial == target.serial {
-            parent.not_before = Timestamp::default();
-        } else {
-            let (id, profile) = (parent.id.clone(), parent.profile.clone());
-            let kind = Kind::Run { parent: serial };
-            self.add(run.serial.0, id, kind, profile, Timestamp::default())?;
-            self.adopt(serial, run.serial.0);
-        }
-        if let Some(token) = opened {
-            self.open(entry, run, token, open.unwrap_or_default())?;
-        }
-        Ok(Meaning::Triggered)
     }
 }

@@ -7,6 +7,7 @@
 mod attempts;
 mod fires;
 mod record;
+mod reruns;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,8 +46,15 @@ pub enum Meaning {
         /// Its run was skipped.
         skipped: bool,
     },
-    /// A run was made by hand.
+    /// A run was made by hand, or begins by hand.
     Triggered,
+    /// A task that had ended got a further run.
+    Rerun {
+        /// Its body had left memory.
+        from_history: bool,
+    },
+    /// What history told was older than the log.
+    StaleRow,
     /// A waiting task was cancelled.
     CancelledWaiting,
     /// A running attempt was asked to stop.
@@ -57,6 +65,8 @@ pub enum Meaning {
     StaleReport,
     /// A repeat was recognised.
     Repeated,
+    /// A request id came again, and made no second run.
+    RequestRepeated,
     /// Another spec under a known id was refused.
     Conflict,
     /// A task was deleted.
@@ -69,6 +79,10 @@ pub struct Ledger {
     records: BTreeMap<u64, Record>,
     attempts: BTreeMap<Token, Attempt>,
     by_id: BTreeMap<Box<str>, u64>,
+    /// Request ids that made a run: of which task, and when.
+    requests: BTreeMap<Box<str>, (u64, Timestamp)>,
+    /// How many ids, of ended and deleted tasks and of requests, went into the table at most.
+    ids_kept: u64,
     newest_token: Token,
     at: Timestamp,
     open_by_instance: BTreeMap<InstanceId, u32>,
@@ -113,8 +127,13 @@ impl Ledger {
             Command::Close(close) => self.close(entry, close, answer),
             Command::Fire(fire) => self.fire(entry, fire, answer),
             Command::Cancel { target } => self.cancel(entry, *target, answer),
-            Command::Trigger { target, open } => self.trigger(entry, *target, *open, answer),
-            Command::Delete { target, cancel } => self.delete(entry, *target, *cancel, answer),
+            Command::Trigger { target, rerun } => {
+                self.rerun(entry, target.serial.0, *rerun, answer)
+            }
+            Command::Again(again) => self.again(entry, again, answer),
+            Command::Delete { target, cancel } => {
+                self.delete(entry, target.serial.0, *cancel, answer)
+            }
             Command::TimeOut { .. }
             | Command::RegisterInstance { .. }
             | Command::RetireInstance { .. }
@@ -199,6 +218,7 @@ impl Ledger {
             cancelled: false,
             done: None,
             done_at: Timestamp::default(),
+            back_at: 0,
             deleted: false,
         };
         self.records.insert(serial, record);
@@ -220,13 +240,21 @@ impl Ledger {
         let Some(record) = self.records.get_mut(&serial) else { return };
         record.done = Some(end);
         record.done_at = at;
-        if let Kind::Run { parent } = record.kind {
-            if let Some(Record { kind: Kind::Recurring { unfinished, .. }, .. }) =
-                self.records.get_mut(&parent)
-            {
+        let Kind::Run { parent } = record.kind else {
+            self.ids_kept += 1;
+            return;
+        };
+        match self.records.get_mut(&parent) {
+            Some(Record { kind: Kind::Recurring { unfinished, .. }, .. }) => {
                 unfinished.remove(&serial);
+                self.close_if_over(parent, at);
             }
-            self.close_if_over(parent, at);
+            Some(task @ Record { kind: Kind::Again { .. }, .. }) => {
+                task.kind = Kind::Again { unfinished: BTreeSet::new() };
+                (task.done, task.done_at) = (Some(end), at);
+                self.ids_kept += 1;
+            }
+            Some(_) | None => {}
         }
     }
 
@@ -239,6 +267,7 @@ impl Ledger {
         {
             record.done = Some(*end);
             record.done_at = at;
+            self.ids_kept += 1;
         }
     }
 
@@ -262,7 +291,7 @@ impl Ledger {
     fn stop(&mut self, serial: u64, at: Timestamp) -> Option<bool> {
         let record = self.records.get_mut(&serial).filter(|record| record.done.is_none())?;
         record.cancelled = true;
-        if let Kind::Recurring { unfinished, .. } = &record.kind {
+        if let Kind::Recurring { unfinished, .. } | Kind::Again { unfinished } = &record.kind {
             let runs = unfinished.clone();
             self.set_closing(serial, End::Cancelled, at);
             let stopped: Vec<_> = runs.into_iter().map(|run| self.stop(run, at)).collect();
@@ -278,11 +307,10 @@ impl Ledger {
     fn delete(
         &mut self,
         entry: Entry<'_>,
-        target: RecordRef,
+        serial: u64,
         cancel: bool,
         answer: Applied,
     ) -> Result<Meaning, Violation> {
-        let serial = target.serial.0;
         if matches!(answer, Applied::Refused(_)) {
             return Ok(Meaning::Nothing);
         }
@@ -290,6 +318,7 @@ impl Ledger {
             return Err(Violation::new("S8", format!("unknown {serial} is deleted")));
         };
         record.deleted = true;
+        self.ids_kept += 1;
         let id = record.id.clone();
         let running = self.stop(serial, entry.at) == Some(true);
         hold!("S13", cancel || !running, "{id} is deleted while it runs");
@@ -305,6 +334,11 @@ impl Ledger {
     pub fn find(&self, id: &str) -> Option<(u64, &Record)> {
         let serial = *self.by_id.get(id)?;
         self.records.get(&serial).map(|record| (serial, record))
+    }
+
+    /// Whether a request id has made a run.
+    pub fn has_run_for(&self, request: &str) -> bool {
+        self.requests.contains_key(request)
     }
 
     /// The attempt of a token.
@@ -332,9 +366,9 @@ impl Ledger {
         self.at
     }
 
-    /// How many tasks have ended.
-    pub fn ended(&self) -> u64 {
-        let tasks = self.by_id.values().filter_map(|serial| self.records.get(serial));
-        tasks.filter(|record| record.done.is_some()).count() as u64
+    /// How many ids, of ended and deleted tasks and of requests, went into the table of P8.2 at
+    /// most.
+    pub const fn ids_kept(&self) -> u64 {
+        self.ids_kept
     }
 }

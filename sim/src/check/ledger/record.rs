@@ -41,7 +41,12 @@ pub enum Kind {
         /// How it ends once they have.
         closing: Option<End>,
     },
-    /// A run of a recurring task.
+    /// A one-shot that had ended and was run again: a task of runs from then on.
+    Again {
+        /// Its run that has not ended.
+        unfinished: BTreeSet<u64>,
+    },
+    /// A run of such a task.
     Run {
         /// The task's serial.
         parent: u64,
@@ -69,6 +74,8 @@ pub struct Record {
     pub done: Option<End>,
     /// When it ended.
     pub done_at: Timestamp,
+    /// The entry by which it runs again after an end; zero when none did.
+    pub back_at: u64,
     /// It was deleted, perhaps after its end.
     pub deleted: bool,
 }

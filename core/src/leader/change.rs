@@ -1,0 +1,179 @@
+//! What callers want done to one task, from the question to `apply`'s answer. A task that has ended
+//! and left memory is acted on as history tells it (P8.5).
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::Leader;
+use super::admission::{Asked, Change};
+use super::dispatch::Floor;
+use super::draft::Origin;
+use super::settle::refused;
+use crate::id::{RecordRef, Serial};
+use crate::machine::Outbox;
+use crate::node::io::Effect;
+use crate::node::request::{Reply, StoredTask};
+use crate::state::view::TaskView;
+use crate::state::{Again, Applied, Command, Deed, Past, Refusal, Rerun, State};
+use crate::time::Timestamp;
+
+impl Leader {
+    pub(super) fn plan_changes(
+        &mut self,
+        at: Timestamp,
+        state: &State,
+        floor: &mut Floor,
+        unknown: &mut Vec<Asked>,
+        out: &mut Outbox<Effect>,
+    ) {
+        for mut asked in self.admission.take_changes() {
+            let target = state.find(&asked.id).and_then(|task| match asked.change {
+                Change::Cancel { run: Some(run) } => state.live_run(task, run),
+                Change::Cancel { run: None } | Change::Rerun { .. } | Change::Delete { .. } => {
+                    Some(task)
+                }
+            });
+            match (target, asked.past.take()) {
+                (Some(target), _) => self.plan_change(at, asked, target, state, floor, out),
+                (None, Some(stored)) => self.plan_again(at, asked, *stored, state, floor, out),
+                // Only a confirmed leader may say that an id is unknown.
+                (None, None) if asked.confirmed => {
+                    let reply = Reply::missing(&asked.id, state);
+                    out.push(Effect::Answer { ticket: asked.ticket, reply });
+                }
+                (None, None) => unknown.push(Asked { confirmed: true, ..asked }),
+            }
+        }
+    }
+
+    fn plan_change(
+        &mut self,
+        at: Timestamp,
+        asked: Asked,
+        target: RecordRef,
+        state: &State,
+        floor: &mut Floor,
+        out: &mut Outbox<Effect>,
+    ) {
+        let Asked { ticket, id, change, confirmed: _, past: _ } = asked;
+        match change {
+            Change::Cancel { .. } => {
+                let origin = Origin::Change { ticket, id, was: None, open: None, loose: false };
+                self.push(at, &Command::Cancel { target }, origin);
+            }
+            Change::Rerun { wish, request, retry } => {
+                let open = match (self.loose, state.class_of(target)) {
+                    (0, Some((queue, kind))) => floor.take_unwanted(&self.sessions, queue, kind),
+                    (_, _) => None,
+                };
+                let loose = open.is_none();
+                let origin = Origin::Change { ticket, id, was: None, open, loose };
+                let rerun = Rerun { wish, request: request.as_deref(), retry, open };
+                self.push(at, &Command::Trigger { target, rerun }, origin);
+            }
+            Change::Delete { cancel } => {
+                let Some(was) = state.task_view(target) else {
+                    let reply = Reply::not_live(state);
+                    return out.push(Effect::Answer { ticket, reply });
+                };
+                let origin = Origin::Delete { ticket, was: Box::new(was) };
+                self.push(at, &Command::Delete { target, cancel }, origin);
+            }
+        }
+    }
+
+    /// P8.5: the command carries what history tells, with the creation's serial.
+    fn plan_again(
+        &mut self,
+        at: Timestamp,
+        asked: Asked,
+        stored: StoredTask,
+        state: &State,
+        floor: &mut Floor,
+        out: &mut Outbox<Effect>,
+    ) {
+        let Asked { ticket, id, change, confirmed: _, past: _ } = asked;
+        let StoredTask { view, as_of } = stored;
+        let mut open = None;
+        let deed = match &change {
+            Change::Rerun { wish, request, retry } => {
+                if self.loose == 0 {
+                    let (queue, kind) = (&view.profile.queue, &view.profile.kind);
+                    open = floor.take_unwanted(&self.sessions, queue, kind);
+                }
+                let request = request.as_deref();
+                Deed::Run(Rerun { wish: *wish, request, retry: *retry, open })
+            }
+            Change::Delete { cancel } => Deed::Delete { cancel: *cancel },
+            // What has ended cannot be cancelled, whatever history tells.
+            Change::Cancel { .. } => {
+                let reply = Reply::missing(&id, state);
+                return out.push(Effect::Answer { ticket, reply });
+            }
+        };
+        let (profile, was) = (view.profile.clone(), Box::new(view.clone()));
+        let again = Again {
+            id: &id,
+            serial: Serial(view.serial),
+            past: Box::new(Past::of(&view, as_of)),
+            deed,
+        };
+        let origin = match change {
+            Change::Delete { .. } => Origin::Delete { ticket, was },
+            Change::Rerun { .. } | Change::Cancel { .. } => {
+                let (id, loose) = (id.clone(), open.is_none());
+                Origin::Change { ticket, id, was: Some(was), open, loose }
+            }
+        };
+        self.count(&origin);
+        self.drafts.again(at, &profile, again, origin);
+    }
+
+    /// The answer to a cancel, a trigger or a retry. `was` is the task as history told of it.
+    pub(super) fn changed(
+        &self,
+        id: &str,
+        was: Option<Box<TaskView>>,
+        answer: Applied,
+        state: &State,
+    ) -> Reply {
+        let task = state.find(id);
+        match answer {
+            Applied::Refused(refusal) => {
+                let status = task.and_then(|task| state.task_view(task)).map(|view| view.status);
+                moved_on(id, refusal, state).unwrap_or_else(|| refused(id, refusal, status))
+            }
+            Applied::Created { .. }
+            | Applied::Repeated { .. }
+            | Applied::Opened { .. }
+            | Applied::Closed { .. }
+            | Applied::Fired { .. }
+            | Applied::Stopping { .. }
+            | Applied::Done => match task.and_then(|task| self.task_view(task, state)).or(was) {
+                Some(view) => Reply::Task(view),
+                None => Reply::missing(id, state),
+            },
+        }
+    }
+
+    /// The answer to a delete: the task as it was.
+    pub(super) fn deleted(was: Box<TaskView>, answer: Applied, state: &State) -> Reply {
+        match answer {
+            Applied::Refused(refusal) => moved_on(&was.id, refusal, state)
+                .unwrap_or_else(|| refused(&was.id, refusal, Some(was.status))),
+            Applied::Created { .. }
+            | Applied::Repeated { .. }
+            | Applied::Opened { .. }
+            | Applied::Closed { .. }
+            | Applied::Fired { .. }
+            | Applied::Stopping { .. }
+            | Applied::Done => Reply::Task(was),
+        }
+    }
+}
+
+/// What the command was planned on is no more (it left memory, or came back as another): the caller
+/// may look again, and at history.
+fn moved_on(id: &str, refusal: Refusal, state: &State) -> Option<Reply> {
+    matches!(refusal, Refusal::NotFound | Refusal::Stale).then(|| Reply::missing(id, state))
+}

@@ -1,0 +1,3 @@
+-- The run that a run repeats, by hand; NULL for every other.
+ALTER TABLE runs ADD COLUMN retry_of bigint;
+ALTER TABLE tasks ADD COLUMN last_run_retry_of bigint;
