@@ -392,6 +392,14 @@ fn the_database_of_another_cluster_is_refused_and_left_alone() -> Result<()> {
     stranger.until("it says whose database that is", Duration::from_secs(10), |cluster| {
         Ok(cluster.logs().contains("the history database belongs to cluster").then_some(()))
     })?;
+    // And does not take the other's tasks for its own.
+    let (status, body, _) = get(&stranger, 1, "/v1/tasks/ours")?;
+    let said = body["detail"].as_str().unwrap_or_default();
+    let refused = status == 503 && said.contains("the history database belongs to cluster");
+    ensure!(refused, "a task of the other cluster is {status}, {body}");
+    let (_, body, _) = get(&stranger, 1, "/v1/tasks")?;
+    let hidden = body["partial"] == true && !body.to_string().contains("ours");
+    ensure!(hidden, "it lists {body}");
     let after = (field.server.psql("dtask", rows)?, field.server.psql("dtask", cursor)?);
     ensure!(before == after, "another cluster changed the database: {before:?}, {after:?}");
     Ok(())

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use dtask_core::id::ClusterId;
 use dtask_core::node::Rejection;
 use dtask_proto::v1;
 use prost::Message;
@@ -99,6 +100,15 @@ impl Fault {
     /// The history database is away (P8.6: never "not found").
     pub fn history_unavailable() -> Self {
         let detail = "the history database cannot be reached, and the task is not in memory";
+        Self::new(Code::Unavailable, "HISTORY_UNAVAILABLE", detail).retry_after_ms(2_000)
+    }
+
+    /// The history database is not this cluster's: as good as away (P9.2).
+    pub fn history_foreign(found: ClusterId) -> Self {
+        let detail = format!(
+            "the history database belongs to cluster {:016x}, which is another one",
+            found.0
+        );
         Self::new(Code::Unavailable, "HISTORY_UNAVAILABLE", detail).retry_after_ms(2_000)
     }
 

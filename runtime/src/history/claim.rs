@@ -9,12 +9,17 @@ pub(super) fn cluster_text(cluster: ClusterId) -> String {
     format!("{:016x}", cluster.0)
 }
 
+/// The cluster that [`cluster_text`] wrote down.
+pub(super) fn read_cluster(text: &str) -> Option<ClusterId> {
+    u64::from_str_radix(text, 16).ok().map(ClusterId)
+}
+
 /// Refuses a database of another cluster.
 pub(super) fn check_cluster(found: &str, ours: ClusterId) -> Result<(), WriteError> {
     if found == cluster_text(ours) {
         return Ok(());
     }
-    let found = u64::from_str_radix(found, 16).unwrap_or_default();
+    let found = read_cluster(found).map_or(0, |cluster| cluster.0);
     Err(WriteError::ForeignCluster { found, ours: ours.0 })
 }
 

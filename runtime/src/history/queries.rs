@@ -33,6 +33,11 @@ pub(super) const EXECUTIONS: &str = "id, change, task_id, incarnation, run, atte
 /// Where the writer stands.
 pub(super) const THROUGH: &str = "SELECT through FROM dtask_cursor WHERE one = 1";
 
+/// Whose database it is.
+pub(super) fn claim() -> Sql {
+    Sql::new("SELECT cluster_id FROM dtask_cursor WHERE one = 1")
+}
+
 /// A value in a question.
 #[derive(Clone, Debug)]
 pub(super) enum Value {

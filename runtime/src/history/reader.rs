@@ -4,12 +4,13 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use dtask_core::id::Token;
+use dtask_core::id::{ClusterId, Token};
 use dtask_core::state::history::{AttemptRow, RunRow};
 use dtask_core::state::view::TaskView;
 use futures_util::future::BoxFuture;
 use tokio::runtime::Runtime;
 
+use super::claim;
 use super::queries::{self, Sql};
 use super::rows::{self, Columns};
 use crate::serve::ports::{ExecutionQuery, HistoryAway, HistoryRead, Rows, RunQuery, TaskQuery};
@@ -121,6 +122,12 @@ impl<S: Source> HistoryRead for Reader<S> {
             Ok(wait.await.is_ok())
         });
         Box::pin(async move { covered.await.unwrap_or(false) })
+    }
+
+    fn cluster(&self) -> Rows<'_, Option<ClusterId>> {
+        let claim = |row: &dyn Columns| Ok(row.text("cluster_id")?.and_then(claim::read_cluster));
+        let claim = self.first(queries::claim(), claim);
+        Box::pin(async move { Ok(claim.await?.flatten()) })
     }
 
     fn task<'a>(&'a self, id: &'a str) -> Rows<'a, Option<TaskView>> {

@@ -118,6 +118,8 @@ pub struct ExecutionQuery {
 pub trait HistoryRead: Send + Sync + 'static {
     /// Waits until the cursor covers change `number`; false when `within` passes first (P8.7).
     fn covers(&self, number: u64, within: Duration) -> BoxFuture<'_, bool>;
+    /// Whose database it is.
+    fn cluster(&self) -> Rows<'_, Option<ClusterId>>;
     /// The newest incarnation of a task that was not deleted.
     fn task<'a>(&'a self, id: &'a str) -> Rows<'a, Option<TaskView>>;
     /// A page of tasks.

@@ -146,6 +146,7 @@ pub(crate) async fn only_the_cluster_that_claimed_a_database_opens_or_moves_it<B
     let error = db.writer.store(&batch).await.expect_err("foreign");
     assert!(matches!(error, WriteError::ForeignCluster { .. }), "{error}");
     assert_eq!(count(&db.reader()).await, 0);
+    assert_eq!(db.reader().cluster().await, Ok(Some(CLUSTER)));
 }
 
 pub(crate) async fn tasks_written_again_leave_the_cursor_until_the_gap_is_noted<B: Backend>() {

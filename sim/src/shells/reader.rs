@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dtask_core::id::Token;
+use dtask_core::id::{ClusterId, Token};
 use dtask_core::node::TaskFilter;
 use dtask_core::state::history::{AttemptRow, RunRow, TaskRow};
 use dtask_core::state::view::TaskView;
@@ -50,6 +50,10 @@ impl HistoryRead for SimReader {
             }
         }
         .boxed()
+    }
+
+    fn cluster(&self) -> Rows<'_, Option<ClusterId>> {
+        self.read(HistoryDb::cluster)
     }
 
     fn task<'a>(&'a self, id: &'a str) -> Rows<'a, Option<TaskView>> {

@@ -68,6 +68,11 @@ impl HistoryDb {
         Ok(cursor)
     }
 
+    /// Whose rows these are.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.cursor.map(|cursor| cursor.cluster)
+    }
+
     /// The last change stored.
     pub fn through(&self) -> u64 {
         self.cursor.map_or(0, |cursor| cursor.through)

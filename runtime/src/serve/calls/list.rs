@@ -42,10 +42,10 @@ impl Calls {
             Some(Place::Task(at, id)) => Some((at, id)),
             Some(Place::Run(..) | Place::Execution(_)) | None => None,
         };
-        let Some(history) = &self.history else {
+        let Some(history) = self.history().await.ok().flatten() else {
             return self.walk(filter, 0, limit, request.stale, fingerprint).await;
         };
-        let level = self.level(history.as_ref(), request.stale).await?;
+        let level = self.level(history, request.stale).await?;
         let query = TaskQuery { filter: filter.clone(), newest_first, after, limit: limit + 1 };
         let rows = match history.tasks(query).await {
             Ok(rows) => rows,
@@ -55,7 +55,7 @@ impl Calls {
             }
         };
         let (rows, next) = cut(rows, limit, |row| Place::Task(row.created_at, row.id.clone()));
-        let Some(rows) = self.overlay(history.as_ref(), rows, &filter).await? else {
+        let Some(rows) = self.overlay(history, rows, &filter).await? else {
             return self.walk(filter, 0, limit, request.stale, fingerprint).await;
         };
         let tasks = rows.into_iter().map(views::task).collect();
@@ -146,8 +146,8 @@ impl Calls {
         let task_id: Box<str> = request.task_id.as_str().into();
         let live = self.live(&task_id, request.stale).await?;
         let query = RunQuery { task_id: task_id.clone(), after, limit: limit + 1 };
-        let (stored, partial) = match &self.history {
-            Some(history) => self.stored_runs(history.as_ref(), query, request.stale).await?,
+        let (stored, partial) = match self.history().await.ok().flatten() {
+            Some(history) => self.stored_runs(history, query, request.stale).await?,
             None => (Vec::new(), true),
         };
         if live.is_none() && stored.is_empty() && after.is_none() {
@@ -209,9 +209,9 @@ impl Calls {
             Some(id) => self.live(id, request.stale).await?,
             None => None,
         };
-        let (stored, partial) = match &self.history {
+        let (stored, partial) = match self.history().await.ok().flatten() {
             Some(history) => {
-                let level = self.level(history.as_ref(), request.stale).await?;
+                let level = self.level(history, request.stale).await?;
                 match history.executions(query.clone()).await {
                     Ok(rows) => (rows, !level),
                     Err(away) => {

@@ -123,7 +123,7 @@ impl Calls {
         task_id: &str,
         run: Option<RunNumber>,
     ) -> Result<Option<AttemptView>, Fault> {
-        let Some(history) = &self.history else { return Ok(None) };
+        let Some(history) = self.history().await? else { return Ok(None) };
         let mut newest = None;
         let mut after = None;
         loop {

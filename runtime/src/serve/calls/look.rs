@@ -50,13 +50,10 @@ impl Calls {
     /// A task that is not in memory. A body leaves memory only once it is stored, so what the
     /// database does not have does not exist; a database that is away proves nothing (P8.6).
     pub(super) async fn stored(&self, id: &str) -> Result<TaskView, Fault> {
-        let Some(history) = &self.history else { return Err(Fault::not_found("task", id)) };
-        let mut read = history.task(id).await;
-        // A young cluster's first leader is making the database: that is not an outage.
-        if read.is_err() && history.covers(0, LEVEL_MAX).await {
-            read = history.task(id).await;
-        }
-        match read {
+        let Some(history) = self.history().await? else {
+            return Err(Fault::not_found("task", id));
+        };
+        match history.task(id).await {
             Ok(Some(view)) => Ok(view),
             Ok(None) => Err(Fault::not_found("task", id)),
             Err(away) => Err(self.away(&away)),
@@ -98,11 +95,11 @@ impl Calls {
     /// The row of an attempt, with what memory knows better.
     pub(super) async fn attempt(&self, token: Token, stale: bool) -> Result<AttemptRow, Fault> {
         let missing = || Fault::not_found("execution", &token.to_string());
-        let Some(history) = &self.history else {
+        let Some(history) = self.history().await? else {
             let detail = "without a history database executions are found by their task only";
             return Err(Fault::new(Code::Unimplemented, "HISTORY_UNAVAILABLE", detail));
         };
-        self.level(history.as_ref(), stale).await?;
+        self.level(history, stale).await?;
         let row = history.execution(token).await.map_err(|away| self.away(&away))?;
         let mut row = row.ok_or_else(missing)?;
         if row.view.outcome.is_none() {

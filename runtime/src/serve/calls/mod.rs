@@ -13,6 +13,7 @@ mod page;
 mod submit;
 #[cfg(all(test, not(madsim)))]
 mod tests;
+mod whose;
 
 use std::sync::Arc;
 
@@ -50,6 +51,7 @@ pub struct Calls {
     node: NodeHandle,
     status: Arc<NodeStatus>,
     history: Option<Arc<dyn HistoryRead>>,
+    whose: whose::Whose,
     leaders: Leaders,
 }
 
@@ -68,7 +70,7 @@ impl Calls {
         status: Arc<NodeStatus>,
         history: Option<Arc<dyn HistoryRead>>,
     ) -> Self {
-        Self { node, status, history, leaders: Leaders::default() }
+        Self { node, status, history, whose: whose::Whose::default(), leaders: Leaders::default() }
     }
 
     /// What the node last said of itself.

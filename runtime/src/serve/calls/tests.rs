@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dtask_core::id;
-use dtask_core::id::NodeId;
+use dtask_core::id::{ClusterId, NodeId};
+use dtask_core::node::request::ClusterView;
 use dtask_core::spec::{AttemptOutcome, Profile};
 use dtask_core::state::history::{AttemptRow, RunRow};
 use dtask_core::state::view::{AttemptView, TaskStatus, TaskView};
@@ -88,7 +89,11 @@ fn attempt(outcome: Option<AttemptOutcome>) -> AttemptRow {
 struct Moving {
     read: AtomicBool,
     away: bool,
+    /// Whose it is, if not [`OURS`].
+    other: Option<ClusterId>,
 }
+
+const OURS: ClusterId = ClusterId(9);
 
 impl Moving {
     fn now<T: Send + 'static>(&self, before: T, after: T) -> Rows<'_, T> {
@@ -105,6 +110,10 @@ impl Moving {
 impl HistoryRead for Moving {
     fn covers(&self, _: u64, _: Duration) -> BoxFuture<'_, bool> {
         Box::pin(async { true })
+    }
+
+    fn cluster(&self) -> Rows<'_, Option<ClusterId>> {
+        Box::pin(async { Ok(Some(self.other.unwrap_or(OURS))) })
     }
 
     fn task<'a>(&'a self, _: &'a str) -> Rows<'a, Option<TaskView>> {
@@ -128,12 +137,33 @@ impl HistoryRead for Moving {
     }
 }
 
+fn cluster_view() -> ClusterView {
+    ClusterView {
+        cluster: Some(OURS),
+        node: NodeId(1),
+        leader: Some(NodeId(1)),
+        term: 1,
+        commit_index: 9,
+        applied_index: 9,
+        digest: 0,
+        history_lag: 0,
+        changes: 9,
+        live_tasks: 0,
+        attempts_opened: 0,
+        attempts_running: 0,
+        conf: Default::default(),
+        nodes: Vec::new(),
+        at: Timestamp::from_micros(1),
+    }
+}
+
 /// A node that has nothing in memory.
 async fn empty_node(mut inbox: Inbox) {
     while let Some(arrival) = inbox.arrivals.recv().await {
         let Arrival::Ask { request, answer: Answer::Once(answer), .. } = arrival else { continue };
         let reply = match request {
             Request::Barrier => Reply::Applied { index: 9, changes: 9 },
+            Request::Cluster => Reply::Cluster(Box::new(cluster_view())),
             Request::Tasks { .. } => Reply::Tasks { tasks: Vec::new(), next: None },
             _ => Reply::NotLive { stored: 9, ended: 9 },
         };
@@ -177,4 +207,18 @@ async fn an_execution_that_leaves_memory_after_its_row_was_read_shows_its_end() 
     let request = v1::GetExecutionRequest { id: 3, ..Default::default() };
     let shown = calls(Moving::default()).execution(request).await.expect("it is known");
     assert_eq!(shown.status(), v1::ExecutionStatus::Succeeded);
+}
+
+#[tokio::test]
+async fn rows_of_another_cluster_are_not_shown_as_ours() {
+    let calls = calls(Moving { other: Some(ClusterId(0xbeef)), ..Moving::default() });
+    let request = || v1::GetTaskRequest { id: "a".into(), ..Default::default() };
+    let fault = calls.task(request()).await.expect_err("it is not our task");
+    assert_eq!(fault.0.reason, "HISTORY_UNAVAILABLE");
+    assert!(fault.0.detail.contains("belongs to cluster 000000000000beef"), "{}", fault.0.detail);
+    let request = v1::GetExecutionRequest { id: 3, ..Default::default() };
+    let fault = calls.execution(request).await.expect_err("nor our execution");
+    assert_eq!(fault.0.reason, "HISTORY_UNAVAILABLE");
+    let page = calls.tasks(v1::ListTasksRequest::default()).await.expect("what is live");
+    assert_eq!((page.tasks, page.partial), (vec![], true));
 }
