@@ -85,16 +85,44 @@ impl Postgres {
     /// # Errors
     /// As [`Postgres::start`].
     pub fn start_with(options: &[&str]) -> Result<Self> {
+        let mut server = Self::new(options)?;
+        server.begin()?;
+        Ok(server)
+    }
+
+    /// As [`Postgres::start`], with a certificate and its key (PEM) for those who ask for TLS.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn start_with_tls(certificate: &Path, key: &Path) -> Result<Self> {
+        let mut server = Self::new(&["ssl=on"])?;
+        for (from, name) in [(certificate, "server.crt"), (key, "server.key")] {
+            let to = server.data().join(name);
+            std::fs::copy(from, &to)?;
+            // The server takes no key that others may read.
+            std::fs::set_permissions(&to, Permissions::from_mode(0o600))?;
+            if let Some((uid, gid)) = other_user()? {
+                chown(&to, Some(uid), Some(gid))?;
+            }
+        }
+        server.begin()?;
+        Ok(server)
+    }
+
+    fn new(options: &[&str]) -> Result<Self> {
         let bin = programs()?;
         let folder = tempfile::Builder::new().prefix("dtask-postgres").tempdir()?;
         // Other programs of the test read the log.
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        let mut server = Self { folder, bin, port: free_port()?, options, running: None };
+        let server = Self { folder, bin, port: free_port()?, options, running: None };
         server.init()?;
-        server.start_again()?;
-        server.psql("postgres", "CREATE DATABASE dtask")?;
         Ok(server)
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        self.start_again()?;
+        self.psql("postgres", "CREATE DATABASE dtask").map(drop)
     }
 
     /// The server that the tests of this process share, each with a database of its own, started

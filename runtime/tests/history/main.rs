@@ -6,6 +6,8 @@ mod contract;
 mod postgres;
 mod rows;
 mod sqlite;
+#[cfg(feature = "real")]
+mod tls;
 
 /// Each fact of the contract as a test of one kind of database.
 macro_rules! facts {
