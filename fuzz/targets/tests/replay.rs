@@ -9,6 +9,9 @@ use std::time::Instant;
 
 use dtask_fuzz::{TARGETS, Target};
 
+/// The targets that the table has only with the feature `edges`.
+const EDGES: [&str; 3] = ["config", "json", "requests"];
+
 fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("it stands in fuzz/").to_owned()
 }
@@ -53,8 +56,13 @@ fn replay(target: &Target) {
 
 #[test]
 fn every_target_has_a_binary_and_every_directory_a_target() {
-    let targets: BTreeSet<String> = TARGETS.iter().map(|target| target.name.to_owned()).collect();
+    let mut targets: BTreeSet<String> =
+        TARGETS.iter().map(|target| target.name.to_owned()).collect();
     assert_eq!(targets.len(), TARGETS.len(), "names are unique");
+    // Their files stand there whatever this build runs.
+    for name in EDGES {
+        assert_eq!(targets.insert(name.to_owned()), cfg!(not(feature = "edges")), "{name}");
+    }
     assert_eq!(names(&fuzz().join("fuzz_targets")), targets);
     assert_eq!(names(&fuzz().join("corpus")), targets);
     assert!(names(&fuzz().join("regressions")).is_subset(&targets));

@@ -17,8 +17,13 @@ pub type Socket = std::net::SocketAddr;
 pub const WINDOW_BYTES: u32 = 8 << 20;
 /// A connection that cannot be made within this counts as refused.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
-/// An idle connection is probed this often, so that a vanished machine is noticed.
-const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(2);
+/// A connection on which nothing arrives is probed after this long, so that a frozen process or a
+/// vanished machine is noticed.
+const KEEP_ALIVE_AFTER: Duration = Duration::from_millis(500);
+/// It is given up when the probe stays unanswered for this long: one and a half times the longest
+/// election timeout, so that a leader which is given up has been deposed, and one that is only slow
+/// keeps its workers.
+const KEEP_ALIVE_WAIT: Duration = Duration::from_millis(1_500);
 
 /// Connects to `host:port`. The name is resolved at each call: a machine may come back under
 /// another address.
@@ -29,8 +34,8 @@ pub async fn connect(address: &str) -> Result<Channel, Status> {
         .tcp_nodelay(true)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
-        .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
-        .keep_alive_timeout(KEEP_ALIVE_EVERY)
+        .http2_keep_alive_interval(KEEP_ALIVE_AFTER)
+        .keep_alive_timeout(KEEP_ALIVE_WAIT)
         .keep_alive_while_idle(true);
     endpoint.connect().await.map_err(|error| Status::unavailable(cause(&error)))
 }
