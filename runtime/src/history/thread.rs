@@ -18,6 +18,10 @@ use crate::serve::ports::History;
 const ORDERS_MAX: usize = 16;
 /// The pause after the first failed try.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// How far the thread stands back where cores are short: it gets a tenth of what another thread
+/// gets, so that it never stands still.
+#[cfg(all(target_os = "linux", not(madsim)))]
+const NICE: i32 = 10;
 /// The longest pause.
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
@@ -70,9 +74,27 @@ impl History for HistoryHandle {
 #[cfg(not(madsim))]
 fn spawn(work: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("history".into()).spawn(move || runtime.block_on(work))?;
+    std::thread::Builder::new().name("history".into()).spawn(move || {
+        give_way();
+        runtime.block_on(work);
+    })?;
     Ok(())
 }
+
+/// P9.5: history delays no run. Where cores are short, this thread is the one that waits; the
+/// outbox holds what it is behind, and refuses new tasks before it is full.
+#[cfg(all(target_os = "linux", not(madsim)))]
+fn give_way() {
+    // Linux keeps a priority for each thread, and no process means the calling thread. One that
+    // may not be lowered keeps its own: history is then as fast as the rest allows.
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "the history thread keeps its priority");
+    }
+}
+
+/// Elsewhere a priority is the whole process's.
+#[cfg(all(not(target_os = "linux"), not(madsim)))]
+fn give_way() {}
 
 /// The simulator has one thread.
 #[cfg(madsim)]
