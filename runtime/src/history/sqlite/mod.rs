@@ -22,8 +22,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Fits several rows with all their columns.
 const PAGE_BYTES: u32 = 8_192;
 
-/// The writer's page cache: the growing ends of all indexes, and more.
-const CACHE_KIB: i32 = 65_536;
+/// The writer's page cache: the growing ends of all indexes, and more. It is part of a leader's
+/// memory.
+const CACHE_KIB: i32 = 32_768;
 
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
