@@ -35,8 +35,8 @@ pub(crate) struct BenchArgs {
     /// With --local: worker processes
     #[arg(long, value_name = "W", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     workers: u32,
-    /// With --local: slots of each worker
-    #[arg(long, value_name = "S", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(dtask_core::limits::WORKER_SLOTS_MAX)))]
+    /// With --local: slots of each worker; with few of them the figures are theirs
+    #[arg(long, value_name = "S", default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(dtask_core::limits::WORKER_SLOTS_MAX)))]
     slots: u32,
     /// With --local: where history goes; an SQLite file of its own when absent
     #[arg(long, value_name = "URL", requires = "local", conflicts_with = "history_file")]
