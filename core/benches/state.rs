@@ -285,7 +285,7 @@ fn timers(criterion: &mut Criterion) {
             let mut cancels = EntryBuilder::new(1, START);
             for answer in &bench.changes.answers {
                 if let &Applied::Created { task: target, .. } = answer {
-                    cancels.push(&Command::Cancel { target });
+                    cancels.push(&Command::Cancel { target, key: None });
                 }
             }
             bench.apply(&cancels.finish());

@@ -178,9 +178,15 @@ fn nouns_match_their_golden_files() {
 #[test]
 fn questions_match_their_golden_files() {
     let (id, task_id) = ("report".to_owned(), "report".to_owned());
-    golden("SubmitTaskRequest", &SubmitTaskRequest { task: Some(spec()), retry: true });
+    golden(
+        "SubmitTaskRequest",
+        &SubmitTaskRequest { task: Some(spec()), request_id: "r1".into(), retry: true },
+    );
     let tasks = vec![TaskSpec::default()];
-    golden("SubmitTasksRequest", &SubmitTasksRequest { tasks, retry: false });
+    golden(
+        "SubmitTasksRequest",
+        &SubmitTasksRequest { tasks, request_id: "r2".into(), retry: false },
+    );
     golden("GetTaskRequest", &GetTaskRequest { id: id.clone(), stale: true });
     let list = ListTasksRequest {
         status: vec![TaskStatus::Pending.into(), TaskStatus::Running.into()],
@@ -189,7 +195,10 @@ fn questions_match_their_golden_files() {
         ..ListTasksRequest::default()
     };
     golden("ListTasksRequest", &list);
-    golden("CancelTaskRequest", &CancelTaskRequest { id: id.clone(), run: Some(2) });
+    golden(
+        "CancelTaskRequest",
+        &CancelTaskRequest { id: id.clone(), run: Some(2), request_id: "r1".into(), retry: false },
+    );
     let trigger = TriggerTaskRequest { id: id.clone(), request_id: "r1".into(), retry: true };
     golden("TriggerTaskRequest", &trigger);
     let retry =

@@ -31,6 +31,9 @@ struct Script {
     /// Why it waits.
     wait: Option<v1::Wait>,
     triggered: Vec<String>,
+    cancelled: Vec<v1::CancelTaskRequest>,
+    /// What the node says to the first deletes; later ones find nothing.
+    deletes: VecDeque<Status>,
 }
 
 #[derive(Clone)]
@@ -182,12 +185,20 @@ impl TaskService for Node {
         Err(not_asked())
     }
 
-    async fn cancel_task(&self, _: Request<v1::CancelTaskRequest>) -> Reply<v1::Task> {
-        Err(not_asked())
+    async fn cancel_task(&self, request: Request<v1::CancelTaskRequest>) -> Reply<v1::Task> {
+        let mut script = self.script();
+        script.cancelled.push(request.into_inner());
+        match script.cancelled.len() {
+            // The first answer is lost.
+            1 => Err(Fault::outcome_unknown().into_status()),
+            _ => Ok(Response::new(v1::Task { id: "a".into(), ..v1::Task::default() })),
+        }
     }
 
-    async fn delete_task(&self, _: Request<v1::DeleteTaskRequest>) -> Reply<v1::Task> {
-        Err(not_asked())
+    async fn delete_task(&self, request: Request<v1::DeleteTaskRequest>) -> Reply<v1::Task> {
+        let id = request.into_inner().id;
+        let first = self.script().deletes.pop_front();
+        Err(first.unwrap_or_else(|| Fault::not_found("task", &id).into_status()))
     }
 
     async fn list_runs(&self, _: Request<v1::ListRunsRequest>) -> Reply<v1::ListRunsResponse> {
@@ -337,6 +348,32 @@ fn a_retry_names_its_run_and_a_request_id_of_its_own() {
     let words: Vec<_> = asked.iter().map(|line| line.split_once(' ').expect("two words")).collect();
     assert_eq!((words[0].0, words[1].0), ("None", "Some(3)"));
     assert!(words[0].1.len() > 20 && words[0].1 != words[1].1, "{asked:?}");
+}
+
+#[test]
+fn a_cancel_whose_answer_was_lost_is_repeated_with_its_request_id_and_marked() {
+    let (node, server) = Node::start(Script::default());
+    assert_eq!(dtask(&server, &["task", "cancel", "a", "--run", "3"]).status.code(), Some(0));
+    let asked = node.script().cancelled.clone();
+    assert_eq!(asked.len(), 2);
+    assert!(asked[0].request_id.len() > 20 && !asked[0].retry, "{asked:?}");
+    assert_eq!(asked[1], v1::CancelTaskRequest { retry: true, ..asked[0].clone() });
+}
+
+#[test]
+fn a_delete_whose_answer_was_lost_has_done_its_work_when_the_task_is_gone() {
+    let lost = VecDeque::from([Fault::outcome_unknown().into_status()]);
+    let (_, server) = Node::start(Script { deletes: lost, ..Script::default() });
+    let output = dtask(&server, &["task", "delete", "a"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "a deleted\n");
+}
+
+#[test]
+fn a_delete_that_certainly_did_nothing_before_says_that_nothing_is_there() {
+    let nobody = VecDeque::from([Fault::no_leader().into_status()]);
+    let (_, server) = Node::start(Script { deletes: nobody, ..Script::default() });
+    assert_eq!(dtask(&server, &["task", "delete", "a"]).status.code(), Some(3));
 }
 
 #[test]

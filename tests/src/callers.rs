@@ -236,7 +236,8 @@ impl Caller {
         let begin = Instant::now();
         let mut retry = false;
         loop {
-            let request = SubmitTaskRequest { task: Some(spec.clone()), retry };
+            let request =
+                SubmitTaskRequest { task: Some(spec.clone()), retry, ..Default::default() };
             retry = true;
             match self.client().submit_task(request).await {
                 Ok(answer) => {
@@ -258,7 +259,7 @@ impl Caller {
         let begin = Instant::now();
         let mut retry = false;
         while !specs.is_empty() {
-            let request = SubmitTasksRequest { tasks: specs.clone(), retry };
+            let request = SubmitTasksRequest { tasks: specs.clone(), retry, ..Default::default() };
             retry = true;
             let refusal = match self.client().submit_tasks(request).await {
                 Ok(answer) => {
@@ -295,7 +296,7 @@ impl Caller {
     async fn cancel(&mut self, id: &str) {
         let begin = Instant::now();
         loop {
-            let request = CancelTaskRequest { id: id.to_owned(), run: None };
+            let request = CancelTaskRequest { id: id.to_owned(), ..Default::default() };
             match self.client().cancel_task(request).await {
                 Ok(answer) => {
                     let task = answer.into_inner();

@@ -61,8 +61,11 @@ pub async fn submit_until(
                     let next = (caller + number + tries) % clients.len();
                     let client = &mut clients[next];
                     tries += 1;
-                    let request =
-                        SubmitTaskRequest { task: Some(spec(id.clone())), retry: tries > 1 };
+                    let request = SubmitTaskRequest {
+                        task: Some(spec(id.clone())),
+                        retry: tries > 1,
+                        ..Default::default()
+                    };
                     match client.submit_task(request).await {
                         Ok(_) => break,
                         Err(status) => {

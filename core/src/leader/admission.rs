@@ -33,6 +33,15 @@ pub enum Change {
     Cancel {
         /// A certain run.
         run: Option<RunNumber>,
+        /// The caller's request id (P8.3).
+        request: Option<Box<str>>,
+        /// It was sent before (P8.2).
+        retry: bool,
+    },
+    /// Put the request id, which stands in the task's place, on record (P8.3).
+    Claim {
+        /// Hash of all that the request says.
+        content: u64,
     },
     /// Run it now, or once more.
     Rerun {
@@ -128,7 +137,7 @@ impl Admission {
         match asked.change {
             // P8.4: admitted under every overload.
             Change::Cancel { .. } => {}
-            Change::Rerun { .. } | Change::Delete { .. } => {
+            Change::Rerun { .. } | Change::Delete { .. } | Change::Claim { .. } => {
                 if let Some(full) = self.refuse(bytes, share) {
                     return Some(Reply::Rejected(full));
                 }
@@ -231,6 +240,8 @@ mod tests {
 
     const TRIGGER: Change = Change::Rerun { wish: Wish::Trigger, request: None, retry: false };
 
+    const CANCEL: Change = Change::Cancel { run: None, request: None, retry: false };
+
     fn share(taken: usize) -> Share {
         Share { taken, max: 4_000 }
     }
@@ -254,7 +265,7 @@ mod tests {
     fn a_cancel_is_taken_under_every_load() {
         let mut admission = Admission::default();
         for _ in 0..100 {
-            assert_eq!(admission.change(ask(Change::Cancel { run: None }), share(9_999)), None);
+            assert_eq!(admission.change(ask(CANCEL), share(9_999)), None);
         }
         assert_eq!(admission.take_changes().len(), 100);
     }

@@ -14,7 +14,7 @@ use crate::machine::Outbox;
 use crate::node::io::Effect;
 use crate::node::request::{Reply, StoredTask};
 use crate::state::view::TaskView;
-use crate::state::{Again, Applied, Command, Deed, Past, Refusal, Rerun, State};
+use crate::state::{Again, Applied, Command, Deed, Key, Past, Refusal, Rerun, State};
 use crate::time::Timestamp;
 
 impl Leader {
@@ -28,11 +28,17 @@ impl Leader {
     ) {
         for mut asked in self.admission.take_changes() {
             let target = state.find(&asked.id).and_then(|task| match asked.change {
-                Change::Cancel { run: Some(run) } => state.live_run(task, run),
-                Change::Cancel { run: None } | Change::Rerun { .. } | Change::Delete { .. } => {
+                Change::Cancel { run: Some(run), .. } => state.live_run(task, run),
+                Change::Cancel { run: None, .. } | Change::Rerun { .. } | Change::Delete { .. } => {
                     Some(task)
                 }
+                Change::Claim { .. } => None,
             });
+            if let Change::Claim { content } = asked.change {
+                let command = Command::Claim { request: &asked.id, content };
+                self.push(at, &command, Origin::Claim { ticket: asked.ticket });
+                continue;
+            }
             match (target, asked.past.take()) {
                 (Some(target), _) => self.plan_change(at, asked, target, state, floor, out),
                 (None, Some(stored)) => self.plan_again(at, asked, *stored, state, floor, out),
@@ -57,9 +63,10 @@ impl Leader {
     ) {
         let Asked { ticket, id, change, confirmed: _, past: _ } = asked;
         match change {
-            Change::Cancel { .. } => {
+            Change::Cancel { run: _, request, retry } => {
                 let origin = Origin::Change { ticket, id, was: None, open: None, loose: false };
-                self.push(at, &Command::Cancel { target }, origin);
+                let key = key(request.as_deref(), retry);
+                self.push(at, &Command::Cancel { target, key }, origin);
             }
             Change::Rerun { wish, request, retry } => {
                 let open = match (self.loose, state.class_of(target)) {
@@ -68,7 +75,7 @@ impl Leader {
                 };
                 let loose = open.is_none();
                 let origin = Origin::Change { ticket, id, was: None, open, loose };
-                let rerun = Rerun { wish, request: request.as_deref(), retry, open };
+                let rerun = Rerun { wish, key: key(request.as_deref(), retry), open };
                 self.push(at, &Command::Trigger { target, rerun }, origin);
             }
             Change::Delete { cancel } => {
@@ -79,6 +86,8 @@ impl Leader {
                 let origin = Origin::Delete { ticket, was: Box::new(was) };
                 self.push(at, &Command::Delete { target, cancel }, origin);
             }
+            // It names no task, and was planned above.
+            Change::Claim { .. } => {}
         }
     }
 
@@ -101,12 +110,12 @@ impl Leader {
                     let (queue, kind) = (&view.profile.queue, &view.profile.kind);
                     open = floor.take_unwanted(&self.sessions, queue, kind);
                 }
-                let request = request.as_deref();
-                Deed::Run(Rerun { wish: *wish, request, retry: *retry, open })
+                let key = key(request.as_deref(), *retry);
+                Deed::Run(Rerun { wish: *wish, key, open })
             }
             Change::Delete { cancel } => Deed::Delete { cancel: *cancel },
-            // What has ended cannot be cancelled, whatever history tells.
-            Change::Cancel { .. } => {
+            // What has ended cannot be cancelled, whatever history tells; a claim has no task.
+            Change::Cancel { .. } | Change::Claim { .. } => {
                 let reply = Reply::missing(&id, state);
                 return out.push(Effect::Answer { ticket, reply });
             }
@@ -120,7 +129,7 @@ impl Leader {
         };
         let origin = match change {
             Change::Delete { .. } => Origin::Delete { ticket, was },
-            Change::Rerun { .. } | Change::Cancel { .. } => {
+            Change::Rerun { .. } | Change::Cancel { .. } | Change::Claim { .. } => {
                 let (id, loose) = (id.clone(), open.is_none());
                 Origin::Change { ticket, id, was: Some(was), open, loose }
             }
@@ -170,6 +179,10 @@ impl Leader {
             | Applied::Done => Reply::Task(was),
         }
     }
+}
+
+fn key(request: Option<&str>, retry: bool) -> Option<Key<'_>> {
+    request.map(|request| Key { request, retry })
 }
 
 /// What the command was planned on is no more (it left memory, or came back as another): the caller

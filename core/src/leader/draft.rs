@@ -11,7 +11,7 @@ use crate::id::{InstanceId, SessionId, Ticket, Token};
 use crate::limits;
 use crate::spec::Profile;
 use crate::state::view::{TaskStatus, TaskView};
-use crate::state::{Again, Command, Create};
+use crate::state::{Again, Command, Create, Rerun};
 use crate::time::Timestamp;
 
 /// Why a command was proposed, and who waits for its answer.
@@ -51,6 +51,11 @@ pub enum Origin {
         ticket: Ticket,
         /// The task as it was.
         was: Box<TaskView>,
+    },
+    /// A request id put on record.
+    Claim {
+        /// Who waits.
+        ticket: Ticket,
     },
     /// A worker's report.
     Report {
@@ -99,6 +104,7 @@ impl Origin {
             Self::Submit { .. }
             | Self::Change { .. }
             | Self::Delete { .. }
+            | Self::Claim { .. }
             | Self::Report { .. }
             | Self::Register { .. }
             | Self::Retire
@@ -114,6 +120,7 @@ impl Origin {
             Self::Submit { open, .. } | Self::Fire { open } | Self::Change { open, .. } => *open,
             Self::Open { instance } => Some(*instance),
             Self::Delete { .. }
+            | Self::Claim { .. }
             | Self::Report { .. }
             | Self::Lost { .. }
             | Self::TimeOut
@@ -135,6 +142,7 @@ impl Origin {
             Self::Fire { open } => open.is_none(),
             Self::Change { loose, .. } => *loose,
             Self::Delete { .. }
+            | Self::Claim { .. }
             | Self::Report { .. }
             | Self::Open { .. }
             | Self::Lost { .. }
@@ -271,10 +279,12 @@ fn weight(command: &Command<'_>) -> usize {
         Command::RegisterInstance { name, .. } => NUMBERS + name.len(),
         Command::SetAddresses { grpc, http, .. } => NUMBERS + grpc.len() + http.len(),
         Command::Fire(fire) => NUMBERS + fire.skip.map_or(0, str::len),
+        Command::Cancel { key, .. } | Command::Trigger { rerun: Rerun { key, .. }, .. } => {
+            NUMBERS + key.map_or(0, |key| key.request.len())
+        }
+        Command::Claim { request, .. } => NUMBERS + request.len(),
         Command::Open(_)
-        | Command::Cancel { .. }
         | Command::TimeOut { .. }
-        | Command::Trigger { .. }
         | Command::Delete { .. }
         | Command::RetireInstance { .. }
         | Command::HistoryDropped { .. }

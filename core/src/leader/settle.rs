@@ -136,6 +136,19 @@ impl Leader {
                 let reply = Self::deleted(was, answer, state);
                 out.push(Effect::Answer { ticket, reply });
             }
+            Origin::Claim { ticket } => {
+                let reply = match answer {
+                    Applied::Refused(refusal) => refused("", refusal, None),
+                    Applied::Created { .. }
+                    | Applied::Repeated { .. }
+                    | Applied::Opened { .. }
+                    | Applied::Closed { .. }
+                    | Applied::Fired { .. }
+                    | Applied::Stopping { .. }
+                    | Applied::Done => Reply::Claimed,
+                };
+                out.push(Effect::Answer { ticket, reply });
+            }
             // P7.2: the result is agreed, or was stale; the worker may forget it either way.
             Origin::Report { session, token } => {
                 if matches!(answer, Applied::Refused(_)) {
@@ -212,7 +225,9 @@ impl Leader {
                     out.push(Effect::Answer { ticket, reply });
                 }
             }
-            Origin::Change { ticket, .. } | Origin::Delete { ticket, .. } => {
+            Origin::Change { ticket, .. }
+            | Origin::Delete { ticket, .. }
+            | Origin::Claim { ticket } => {
                 out.push(Effect::Answer { ticket, reply: Reply::Rejected(why.clone()) });
             }
             // The worker says it again when it connects anew (P7.2).
@@ -240,7 +255,9 @@ impl Origin {
     /// The caller that waits for this command alone.
     pub(super) const fn ticket(&self) -> Option<crate::id::Ticket> {
         match self {
-            Self::Change { ticket, .. } | Self::Delete { ticket, .. } => Some(*ticket),
+            Self::Change { ticket, .. } | Self::Delete { ticket, .. } | Self::Claim { ticket } => {
+                Some(*ticket)
+            }
             Self::Submit { .. }
             | Self::Report { .. }
             | Self::Open { .. }

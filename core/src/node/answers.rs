@@ -58,6 +58,7 @@ impl Node {
             Request::Submit(_)
             | Request::Resubmit(_)
             | Request::Cancel { .. }
+            | Request::Claim { .. }
             | Request::Trigger { .. }
             | Request::Delete { .. } => Reply::Rejected(self.not_leader()),
         };

@@ -226,6 +226,7 @@ impl Node {
             Request::Submit(_)
             | Request::Resubmit(_)
             | Request::Cancel { .. }
+            | Request::Claim { .. }
             | Request::Trigger { .. }
             | Request::Delete { .. }
             | Request::Follow { .. }
@@ -253,8 +254,12 @@ impl Node {
         match request {
             Request::Submit(tasks) => leader.submit(ticket, (tasks, false), &self.state, out),
             Request::Resubmit(tasks) => leader.submit(ticket, (tasks, true), &self.state, out),
-            Request::Cancel { id, run } => {
-                leader.change(asked(id, Change::Cancel { run }, None), &self.state, out);
+            Request::Cancel { id, run, request, retry } => {
+                let change = Change::Cancel { run, request, retry };
+                leader.change(asked(id, change, None), &self.state, out);
+            }
+            Request::Claim { request, content } => {
+                leader.change(asked(request, Change::Claim { content }, None), &self.state, out);
             }
             Request::Trigger { id, wish, request, retry, past } => {
                 let change = Change::Rerun { wish, request, retry };

@@ -64,6 +64,18 @@ pub enum Request {
         id: Box<str>,
         /// Only this run of a recurring task.
         run: Option<RunNumber>,
+        /// The caller's request id: a repeat is answered and stops nothing else (P8.3).
+        request: Option<Box<str>>,
+        /// As of a trigger.
+        retry: bool,
+    },
+    /// Put a request id on record before tasks are submitted in its name: answered
+    /// [`Reply::Claimed`], or [`Rejection::RequestReused`] when it stands for something else (P8.3).
+    Claim {
+        /// The caller's request id.
+        request: Box<str>,
+        /// Hash of all that the request says.
+        content: u64,
     },
     /// Run it now, or once more: answered [`Reply::Task`], or [`Reply::NotLive`] when its body has
     /// left memory: then the shell reads history and asks again with what it found (P8.5).
@@ -177,6 +189,8 @@ pub enum Reply {
         /// the task.
         end: bool,
     },
+    /// The request id stands for this request, from now on or since before.
+    Claimed,
     /// Connected workers by name.
     Workers(Vec<WorkerView>),
     /// The cluster.

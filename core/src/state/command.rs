@@ -9,6 +9,15 @@ use crate::id::{InstanceId, NodeId, RecordRef, RunNumber, Serial, Slot, Token};
 use crate::spec::{AttemptOutcome, Recurrence};
 use crate::time::Timestamp;
 
+/// The id of a request: a second command that carries it changes nothing (P8.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key<'a> {
+    /// The id.
+    pub request: &'a str,
+    /// It was sent before, by a caller who does not know what became of it (P8.2).
+    pub retry: bool,
+}
+
 /// One decision, borrowed from the entry that carries it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command<'a> {
@@ -25,6 +34,16 @@ pub enum Command<'a> {
     Cancel {
         /// The task or one run (child record) of it.
         target: RecordRef,
+        /// The caller's request id (P8.3).
+        key: Option<Key<'a>>,
+    },
+    /// Put a request id on record with what it stands for, before tasks are created in its name
+    /// (P8.3).
+    Claim {
+        /// The request id.
+        request: &'a str,
+        /// Hash of all that the request says.
+        content: u64,
     },
     /// Ask a running attempt to end because its run timeout passed (the leader's backstop).
     TimeOut {
@@ -131,9 +150,7 @@ pub struct Rerun<'a> {
     /// Of what.
     pub wish: Wish,
     /// The caller's request id: a second command that carries it makes no second run (P8.3).
-    pub request: Option<&'a str>,
-    /// The request id was sent before, by a caller who does not know what became of it (P8.2).
-    pub retry: bool,
+    pub key: Option<Key<'a>>,
     /// Open at once on this worker if the run becomes ready.
     pub open: Option<InstanceId>,
 }

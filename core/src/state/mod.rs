@@ -41,7 +41,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 pub use applied::{Applied, Refusal};
-pub use command::{Again, Close, Command, Create, Deed, Fire, Open, Past, Rerun, Start, Wish};
+pub use command::{Again, Close, Command, Create, Deed, Fire, Key, Open, Past, Rerun, Start, Wish};
 pub use facts::{
     ApplyError, Changes, ClassId, Dropped, DueSchedule, EndedTask, Finished, IndexKey, OpenAttempt,
     ReadyClass, ReadyRun,

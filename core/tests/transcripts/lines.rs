@@ -28,6 +28,7 @@ pub(crate) fn reply(what: &str, reply: &Reply, began: Timestamp) -> Option<Strin
             let each = attempts.iter().map(attempt);
             format!("{what}: {}, {}", task(task_view, began), each.collect::<Vec<_>>().join(", "))
         }
+        Reply::Claimed => format!("{what}: claimed"),
         Reply::NotLive { .. } => format!("{what}: not in memory"),
         Reply::Rejected(why) => format!("{what}: {}", rejected(why)),
         Reply::Output { token, offset, data, end } => {

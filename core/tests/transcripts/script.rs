@@ -226,7 +226,12 @@ impl Script {
         };
         let stale = words.plain.contains(&"stale");
         let request = match words.plain(0) {
-            "cancel" => Request::Cancel { id, run },
+            "cancel" => Request::Cancel {
+                id,
+                run,
+                request: words.pair("request").map(Into::into),
+                retry: false,
+            },
             "trigger" => rerun(id, Wish::Trigger),
             "retry" => rerun(id, run.map_or(Wish::RetryLatest, Wish::Retry)),
             "delete" => {

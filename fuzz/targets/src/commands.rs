@@ -8,7 +8,9 @@ use dtask_core::id::{InstanceId, NodeId, RecordRef, RunNumber, Serial, Slot, Tok
 use dtask_core::spec::{
     AttemptOutcome, Backoff, DstFold, DstGap, Misfire, Overlap, Profile, Recurrence, Retry, Rule,
 };
-use dtask_core::state::{Close, Command, Create, Fire, LEVEL, Open, Rerun, Start, State, Wish};
+use dtask_core::state::{
+    Close, Command, Create, Fire, Key, LEVEL, Open, Rerun, Start, State, Wish,
+};
 use dtask_core::time::Timestamp;
 
 /// Ids, names, addresses: a few, so that they meet again, and one that is not for an id.
@@ -62,18 +64,19 @@ fn profile(u: &mut Unstructured<'_>) -> Result<Profile> {
 }
 
 fn command<'a>(u: &mut Unstructured<'_>, state: &State, payload: &'a [u8]) -> Result<Command<'a>> {
-    Ok(match u.int_in_range(0..=17)? {
+    Ok(match u.int_in_range(0..=18)? {
         0..=2 => Command::Create(create(u, payload)?),
         3 | 4 => open(u, state)?,
         5 | 6 => Command::Close(close(u, state, payload)?),
         7..=9 => Command::Fire(fire(u, state)?),
-        10 => Command::Cancel { target: record(u, state)? },
+        10 => Command::Cancel { target: record(u, state)?, key: key(u)? },
         11 => match state.open_attempts().next() {
             Some(open) if u.ratio(3, 4)? => {
                 Command::TimeOut { token: open.token, target: open.target }
             }
             Some(_) | None => Command::TimeOut { token: token(u)?, target: record(u, state)? },
         },
+        18 => Command::Claim { request: word(u)?, content: u.int_in_range(0..=2)? },
         12 => Command::Trigger { target: record(u, state)?, rerun: rerun(u)? },
         13 => Command::Delete { target: record(u, state)?, cancel: bool::arbitrary(u)? },
         14 => Command::RegisterInstance { instance: instance(u)?, name: word(u)? },
@@ -229,8 +232,14 @@ fn rerun(u: &mut Unstructured<'_>) -> Result<Rerun<'static>> {
         2 => Wish::RetryLatest,
         _ => Wish::Retry(RunNumber(u.int_in_range(0..=3)?)),
     };
-    let request = if bool::arbitrary(u)? { Some(word(u)?) } else { None };
-    Ok(Rerun { wish, request, retry: bool::arbitrary(u)?, open: maybe_instance(u)? })
+    Ok(Rerun { wish, key: key(u)?, open: maybe_instance(u)? })
+}
+
+fn key(u: &mut Unstructured<'_>) -> Result<Option<Key<'static>>> {
+    if !bool::arbitrary(u)? {
+        return Ok(None);
+    }
+    Ok(Some(Key { request: word(u)?, retry: bool::arbitrary(u)? }))
 }
 
 fn maybe_instance(u: &mut Unstructured<'_>) -> Result<Option<InstanceId>> {

@@ -121,12 +121,9 @@ fn commands() -> Vec<Command<'static>> {
         }),
         Command::HistoryStored { epoch: 1, through: 3 },
         Command::HistoryDropped { through: 1 },
-        Command::Cancel { target },
+        Command::Cancel { target, key: None },
         Command::TimeOut { token: Token(1), target },
-        Command::Trigger {
-            target,
-            rerun: Rerun { wish: Wish::Trigger, request: None, retry: false, open: None },
-        },
+        Command::Trigger { target, rerun: Rerun { wish: Wish::Trigger, key: None, open: None } },
         Command::Delete { target, cancel: true },
         Command::RetireInstance { instance: InstanceId(7) },
         Command::SetAddresses { node: NodeId(1), grpc: "a:7100", http: "a:7180" },
@@ -311,9 +308,9 @@ fn requests() -> Vec<Seed> {
         ..v1::TaskSpec::default()
     };
     let first = |byte: u8, rest: Vec<u8>| [vec![byte], rest].concat();
-    let submit = v1::SubmitTaskRequest { task: Some(spec.clone()), retry: false };
+    let submit = v1::SubmitTaskRequest { task: Some(spec.clone()), ..Default::default() };
     let every = v1::TaskSpec { cron_expr: String::new(), every: Some(60_000), ..spec.clone() };
-    let batch = v1::SubmitTasksRequest { tasks: vec![spec, every], retry: false };
+    let batch = v1::SubmitTasksRequest { tasks: vec![spec, every], ..Default::default() };
     let list = v1::ListTasksRequest {
         status: vec![1, 2, 3],
         page_size: Some(50),
@@ -326,7 +323,11 @@ fn requests() -> Vec<Seed> {
         ("requests", first(3, v1::GetTaskRequest { id: "a".into(), stale: true }.encode_to_vec())),
         (
             "requests",
-            first(4, v1::CancelTaskRequest { id: "a".into(), run: Some(2) }.encode_to_vec()),
+            first(
+                4,
+                v1::CancelTaskRequest { id: "a".into(), run: Some(2), ..Default::default() }
+                    .encode_to_vec(),
+            ),
         ),
     ];
     let bodies: [(u8, &str); 10] = [

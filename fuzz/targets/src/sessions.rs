@@ -120,7 +120,7 @@ impl Bench {
                 let id = format!("t{}", u.int_in_range(0..=8)?).into();
                 let ticket = self.ticket();
                 let request = match u.int_in_range(0..=4)? {
-                    0 => Request::Cancel { id, run: None },
+                    0 => Request::Cancel { id, run: None, request: None, retry: false },
                     1 => Request::Delete { id, cancel: bool::arbitrary(u)?, past: None },
                     2 => Request::Follow { id, token: None, offset: u64::arbitrary(u)? },
                     3 => {

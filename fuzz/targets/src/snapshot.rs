@@ -95,9 +95,9 @@ fn go_on(mut state: State) {
         }));
         builder.push(&Command::Trigger {
             target,
-            rerun: Rerun { wish: Wish::Trigger, request: None, retry: false, open: None },
+            rerun: Rerun { wish: Wish::Trigger, key: None, open: None },
         });
-        builder.push(&Command::Cancel { target });
+        builder.push(&Command::Cancel { target, key: None });
     }
     let entry = builder.finish();
     let index = state.applied_index().saturating_add(1);

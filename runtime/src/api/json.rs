@@ -143,14 +143,14 @@ mod tests {
     #[test]
     fn a_key_that_is_like_none_lists_the_known_ones() {
         let error = refused(r#"{"zzz":[]}"#);
-        assert_eq!(error.errors[0].hint, "known are tasks, retry");
+        assert_eq!(error.errors[0].hint, "known are tasks, request_id, retry");
     }
 
     #[test]
     fn a_key_with_a_quote_or_without_a_letter_is_named() {
         let error = refused(r#"{"`v`":1}"#);
         assert_eq!(error.errors[0].field, "`v`");
-        assert_eq!(error.errors[0].hint, "known are tasks, retry");
+        assert_eq!(error.errors[0].hint, "known are tasks, request_id, retry");
         let error = refused(r#"{"":1}"#);
         assert_eq!((&*error.errors[0].field, &*error.errors[0].detail), ("body", "an empty key"));
     }

@@ -100,10 +100,10 @@ async fn call(
 async fn send(client: &mut TaskServiceClient<Channel>, specs: Vec<TaskSpec>) -> Result<()> {
     for _ in 0..TRIES_MAX {
         let refused = if let [task] = specs.as_slice() {
-            let request = SubmitTaskRequest { task: Some(task.clone()), retry: false };
+            let request = SubmitTaskRequest { task: Some(task.clone()), ..Default::default() };
             client.submit_task(request).await.err()
         } else {
-            let request = SubmitTasksRequest { tasks: specs.clone(), retry: false };
+            let request = SubmitTasksRequest { tasks: specs.clone(), ..Default::default() };
             match client.submit_tasks(request).await {
                 Ok(response) => {
                     let results = response.into_inner().results;

@@ -236,7 +236,11 @@ async fn trickle(servers: Vec<String>, time: Duration) -> Result<Vec<i64>> {
             let id = uuid::Uuid::now_v7().to_string();
             let task = TaskSpec { id: id.clone(), r#type: KIND.into(), ..TaskSpec::default() };
             for mut client in clients.into_iter().cycle().take(TRIES_MAX) {
-                let request = SubmitTaskRequest { task: Some(task.clone()), retry: true };
+                let request = SubmitTaskRequest {
+                    task: Some(task.clone()),
+                    retry: true,
+                    ..Default::default()
+                };
                 if client.submit_task(request).await.is_ok() {
                     return Some(id);
                 }

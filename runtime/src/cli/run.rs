@@ -12,7 +12,7 @@ use super::fail::{Failure, code};
 use super::logs::{self, Place, Stop, Which};
 use super::out::{self, Out};
 use super::submit::{TaskOptions, submit};
-use super::wait;
+use super::{task, wait};
 
 /// How long a task may be silent before the caller is told why.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -154,11 +154,8 @@ async fn say_why_it_waits(calls: &Calls, id: &str) -> Infallible {
 async fn cancel(calls: &Calls, id: &str) -> Result<(), Failure> {
     const INTERRUPTED: u8 = code::SIGNAL + 2;
     out::note(&format!("cancelling {id}; Ctrl-C again leaves without waiting"));
-    let request = v1::CancelTaskRequest { id: id.to_owned(), run: None };
     let cancelled = async {
-        calls
-            .call(Repeat::SameId, async |mut to| to.tasks.cancel_task(request.clone()).await)
-            .await?;
+        task::cancel(calls, id, None).await?;
         wait::until_done(calls, id, None, None).await
     };
     tokio::select! {

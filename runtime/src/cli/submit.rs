@@ -296,7 +296,13 @@ pub(crate) async fn submit(
     calls
         .call(Repeat::SameId, async |mut to| {
             let retry = to.again;
-            to.tasks.submit_task(v1::SubmitTaskRequest { task: Some(spec.clone()), retry }).await
+            to.tasks
+                .submit_task(v1::SubmitTaskRequest {
+                    task: Some(spec.clone()),
+                    retry,
+                    ..Default::default()
+                })
+                .await
         })
         .await
 }

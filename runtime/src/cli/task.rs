@@ -1,5 +1,7 @@
 //! `dtask task …`
 
+use std::cell::Cell;
+
 use clap::{Args, Subcommand};
 use dtask_core::client::Repeat;
 use dtask_core::spec::text::parse_time;
@@ -7,7 +9,7 @@ use dtask_core::time::Timestamp;
 use dtask_proto::v1::{self, TaskStatus};
 
 use super::calls::Calls;
-use super::fail::Failure;
+use super::fail::{Failure, code};
 use super::logs::{self, Which};
 use super::out::{self, Out};
 use super::{submit, tables, wait};
@@ -179,12 +181,7 @@ impl TaskCommand {
                 ended.outcome(wait::last_execution(calls, id, *run).await?.as_ref())
             }
             Self::Cancel { id, run } => {
-                let request = v1::CancelTaskRequest { id: id.clone(), run: *run };
-                let task = calls
-                    .call(Repeat::SameId, async |mut to| {
-                        to.tasks.cancel_task(request.clone()).await
-                    })
-                    .await?;
+                let task = cancel(calls, id, *run).await?;
                 out.show(&task, brief)
             }
             Self::Trigger { id } => {
@@ -218,12 +215,7 @@ impl TaskCommand {
                 out.show(&task, brief)
             }
             Self::Delete { id, cancel } => {
-                let request = v1::DeleteTaskRequest { id: id.clone(), cancel: *cancel };
-                let task = calls
-                    .call(Repeat::SameId, async |mut to| {
-                        to.tasks.delete_task(request.clone()).await
-                    })
-                    .await?;
+                let task = delete(calls, id, *cancel).await?;
                 out.show(&task, |task| format!("{} deleted", task.id))
             }
         }
@@ -263,6 +255,37 @@ impl ListArgs {
             }
         }
         Ok(())
+    }
+}
+
+/// Ends a task or a run. Sent again after a lost answer it stops nothing that runs since (P8.3).
+pub(super) async fn cancel(calls: &Calls, id: &str, run: Option<u32>) -> Result<v1::Task, Failure> {
+    let request_id = fresh_id();
+    let request = |retry| v1::CancelTaskRequest {
+        id: id.to_owned(),
+        run,
+        request_id: request_id.clone(),
+        retry,
+    };
+    calls.call(Repeat::SameId, async |mut to| to.tasks.cancel_task(request(to.again)).await).await
+}
+
+/// Deletes a task. A task is deleted once; that it is gone after a sending whose answer was lost is
+/// what the caller asked for, and not "not found" (P8.3).
+async fn delete(calls: &Calls, id: &str, cancel: bool) -> Result<v1::Task, Failure> {
+    let request = v1::DeleteTaskRequest { id: id.to_owned(), cancel };
+    let again = Cell::new(false);
+    let answer = calls
+        .call(Repeat::SameId, async |mut to| {
+            again.set(to.again);
+            to.tasks.delete_task(request.clone()).await
+        })
+        .await;
+    match answer {
+        Err(gone) if gone.code == code::NOT_FOUND && again.get() => {
+            Ok(v1::Task { id: id.to_owned(), ..v1::Task::default() })
+        }
+        answer => answer,
     }
 }
 
@@ -360,7 +383,7 @@ async fn execution(
     match found {
         Some(execution) => Ok(Some(execution.id)),
         None => Err(Failure::new(
-            super::fail::code::NOT_FOUND,
+            code::NOT_FOUND,
             format!("task {id} has no attempt {attempt} in that run"),
         )
         .hint(format!("dtask task executions {id}"))),

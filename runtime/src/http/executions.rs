@@ -42,19 +42,8 @@ pub(super) async fn run(
     pairs: Pairs,
 ) -> Answer {
     let number = run_number(&run)?;
-    let mut request: v1::ListRunsRequest = input::query(&pairs, &[("task_id", id.into())])?;
-    request.page_size = Some(1_000);
-    // Numbers rise along the list; a task with thousands of runs costs some pages.
-    loop {
-        let page = surface.calls.runs(request.clone()).await.map_err(Problem)?;
-        if let Some(found) = page.runs.iter().rev().find(|found| found.run == number) {
-            return answer(found);
-        }
-        if page.next_page_token.is_empty() {
-            return Err(Problem(Fault::not_found("run of this task", &run)));
-        }
-        request.page_token = page.next_page_token;
-    }
+    let request: v1::ListRunsRequest = input::query(&pairs, &[("task_id", id.into())])?;
+    answer(&surface.calls.run(request, number).await.map_err(Problem)?)
 }
 
 pub(super) async fn of_task(

@@ -7,7 +7,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use dtask_core::limits;
 use dtask_proto::v1;
 use serde_json::{Value, json};
-use tonic::Code;
 
 use super::Surface;
 use super::edge::{Answer, Problem, answer, answer_with};
@@ -25,16 +24,11 @@ pub(super) async fn submit(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let mut task: v1::TaskSpec = input::message(body, TASK_BODY_MAX).await?;
-    let key = input::idempotency_id(&headers)?;
-    let keyed = key.is_some() && task.id.is_empty();
-    if let (Some(id), true) = (key, keyed) {
-        task.id = id;
-    }
+    let task: v1::TaskSpec = input::message(body, TASK_BODY_MAX).await?;
+    let request_id = input::idempotency_id(&headers)?.unwrap_or_default();
     let calls = &surface.calls;
-    let request = v1::SubmitTaskRequest { task: Some(task), retry: false };
-    let accepted = calls.submit_task(Call::default(), request).await;
-    let accepted = accepted.map_err(|fault| if keyed { reused(fault) } else { fault })?;
+    let request = v1::SubmitTaskRequest { task: Some(task), request_id, retry: false };
+    let accepted = calls.submit_task(Call::default(), request).await.map_err(Problem)?;
     let status = if accepted.created { StatusCode::CREATED } else { StatusCode::OK };
     let location = format!("/v1/tasks/{}", accepted.id);
     let look = v1::GetTaskRequest { id: accepted.id.clone(), stale: false };
@@ -53,15 +47,6 @@ pub(super) async fn submit(
     Ok(response)
 }
 
-/// The same key with another body is not a conflict of ids: the caller never chose one.
-fn reused(fault: Fault) -> Fault {
-    if fault.0.reason == "ID_CONFLICT" {
-        let detail = "the Idempotency-Key came before, with another task";
-        return Fault::new(Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED", detail);
-    }
-    fault
-}
-
 pub(super) async fn submit_batch(
     State(surface): State<Surface>,
     headers: HeaderMap,
@@ -69,11 +54,7 @@ pub(super) async fn submit_batch(
 ) -> Answer {
     let mut request: v1::SubmitTasksRequest = input::message(body, limits::BATCH_BYTES_MAX).await?;
     if let Some(key) = input::idempotency_id(&headers)? {
-        for (index, task) in request.tasks.iter_mut().enumerate() {
-            if task.id.is_empty() {
-                task.id = format!("{key}:{index}");
-            }
-        }
+        request.request_id = key;
     }
     answer(&surface.calls.submit_tasks(Call::default(), request).await.map_err(Problem)?)
 }
@@ -114,21 +95,27 @@ pub(super) async fn cancel(
     State(surface): State<Surface>,
     Path(id): Path<String>,
     pairs: Pairs,
+    headers: HeaderMap,
     body: Body,
 ) -> Answer {
     nothing_but(body, &[]).await?;
-    let request: v1::CancelTaskRequest = input::query(&pairs, &[("id", id.into())])?;
+    let mut request: v1::CancelTaskRequest = input::query(&pairs, &[("id", id.into())])?;
+    if let Some(key) = input::idempotency_id(&headers)? {
+        request.request_id = key;
+    }
     answer(&surface.calls.cancel_task(Call::default(), request).await.map_err(Problem)?)
 }
 
 pub(super) async fn cancel_run(
     State(surface): State<Surface>,
     Path((id, run)): Path<(String, String)>,
+    headers: HeaderMap,
     body: Body,
 ) -> Answer {
     nothing_but(body, &[]).await?;
-    let run = run_number(&run)?;
-    let request = v1::CancelTaskRequest { id, run: Some(run) };
+    let request_id = input::idempotency_id(&headers)?.unwrap_or_default();
+    let request =
+        v1::CancelTaskRequest { id, run: Some(run_number(&run)?), request_id, retry: false };
     answer(&surface.calls.cancel_task(Call::default(), request).await.map_err(Problem)?)
 }
 

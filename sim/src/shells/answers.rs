@@ -40,7 +40,7 @@ impl Books {
                     self.promises.acknowledged((place, at()), &task.id, accepted, ledger)?;
                 }
             }
-            (Request::Cancel { id, run: None }, Reply::Task(view))
+            (Request::Cancel { id, run: None, .. }, Reply::Task(view))
                 if view.status == TaskStatus::Cancelled =>
             {
                 let outside = &mut self.outside;

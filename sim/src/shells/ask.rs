@@ -131,12 +131,12 @@ async fn stub(
     let task = |task: tonic::Response<v1::Task>| Answer::Task(Box::new(task.into_inner()));
     Ok(match question.clone() {
         Question::Submit(spec) => {
-            let request = v1::SubmitTaskRequest { task: Some(*spec), retry };
+            let request = v1::SubmitTaskRequest { task: Some(*spec), retry, ..Default::default() };
             let accepted = tasks.submit_task(request).await?.into_inner();
             Answer::Accepted(vec![Ok((accepted.id, accepted.created))])
         }
         Question::Batch(specs) => {
-            let request = v1::SubmitTasksRequest { tasks: specs, retry };
+            let request = v1::SubmitTasksRequest { tasks: specs, retry, ..Default::default() };
             many(tasks.submit_tasks(request).await?.into_inner())
         }
         Question::Look(id) => task(tasks.get_task(v1::GetTaskRequest { id, stale: false }).await?),
@@ -146,7 +146,7 @@ async fn stub(
             Answer::Waited(waited.done, Box::new(waited.task.unwrap_or_default()))
         }
         Question::Cancel(id) => {
-            task(tasks.cancel_task(v1::CancelTaskRequest { id, run: None }).await?)
+            task(tasks.cancel_task(v1::CancelTaskRequest { id, ..Default::default() }).await?)
         }
         Question::Trigger(id) => {
             task(tasks.trigger_task(v1::TriggerTaskRequest { id, ..Default::default() }).await?)
@@ -177,7 +177,7 @@ async fn by_http(place: usize, question: &Question) -> Answer {
     let (method, path, body) = match question {
         Question::Submit(spec) => ("POST", "/v1/tasks".to_owned(), json(&**spec)),
         Question::Batch(specs) => {
-            let request = v1::SubmitTasksRequest { tasks: specs.clone(), retry: false };
+            let request = v1::SubmitTasksRequest { tasks: specs.clone(), ..Default::default() };
             ("POST", "/v1/tasks/batch".to_owned(), json(&request))
         }
         Question::Look(id) => ("GET", format!("/v1/tasks/{id}"), None),

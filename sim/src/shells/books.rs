@@ -287,6 +287,7 @@ impl Books {
                 Meaning::Nothing
                 | Meaning::StaleRow
                 | Meaning::RequestRepeated
+                | Meaning::RequestReused
                 | Meaning::Created { .. }
                 | Meaning::Closed { retried: false, .. }
                 | Meaning::CancelTooLate

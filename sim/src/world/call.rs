@@ -69,13 +69,9 @@ impl Calls {
         })
     }
 
-    /// Tells whether a trigger with the same request id is on its way.
-    pub fn has_trigger_like(&self, trigger: &Request) -> bool {
-        let id_of = |request: &Request| match request {
-            Request::Trigger { request, .. } => request.clone(),
-            _ => None,
-        };
-        let id = id_of(trigger);
+    /// Tells whether another with the same request id is on its way.
+    pub fn has_one_like(&self, request: &Request) -> bool {
+        let id = id_of(request);
         id.is_some() && self.open.values().any(|call| id_of(&call.request) == id)
     }
 
@@ -204,6 +200,15 @@ impl World {
     }
 }
 
+/// A request's own id.
+pub(super) fn id_of(request: &Request) -> Option<&str> {
+    match request {
+        Request::Trigger { request, .. } | Request::Cancel { request, .. } => request.as_deref(),
+        Request::Claim { request, .. } => Some(request),
+        _ => None,
+    }
+}
+
 fn request_name(request: &Request) -> &'static str {
     match request {
         Request::Submit(_) => "ask submit",
@@ -213,6 +218,7 @@ fn request_name(request: &Request) -> &'static str {
         Request::Attempts { .. } => "ask attempts",
         Request::Wait { .. } => "ask wait",
         Request::Cancel { .. } => "ask cancel",
+        Request::Claim { .. } => "ask claim",
         Request::Trigger { .. } => "ask trigger",
         Request::Delete { .. } => "ask delete",
         Request::Follow { .. } => "ask follow",
@@ -226,6 +232,7 @@ fn reply_name(reply: &Reply) -> &'static str {
     match reply {
         Reply::Submitted(_) => "hears submitted",
         Reply::Task(_) => "hears task",
+        Reply::Claimed => "hears claimed",
         Reply::Tasks { .. } => "hears tasks",
         Reply::Attempts { .. } => "hears attempts",
         Reply::NotLive { .. } => "hears not live",

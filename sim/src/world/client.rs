@@ -1,20 +1,19 @@
 //! Clients: what they ask, whom, how often they repeat it, and what they remember.
 
 use bytes::Bytes;
-use dtask_core::id::RunNumber;
 use dtask_core::limits;
 use dtask_core::node::{Rejection, Reply, Request, TaskFilter};
 use dtask_core::rng::Rng;
 use dtask_core::spec::{
     Backoff, DstFold, DstGap, Misfire, NewTask, Overlap, Profile, Recurrence, Retry, Rule, Schedule,
 };
-use dtask_core::state::Wish;
 use dtask_core::time::Timestamp;
 
 use super::World;
-use super::call::Call;
+use super::call::{Call, id_of};
 use super::config::{around, log_uniform};
 use super::event::Event;
+use super::requests::marked;
 use super::trace::Probe;
 use super::worker::KINDS;
 
@@ -45,35 +44,16 @@ pub struct Client {
     pub known: Vec<NewTask>,
     /// Rises with each task.
     pub made: u64,
-    /// The newest trigger or retry that carried a request id, for repeats.
-    asked: Option<Request>,
-    requests: u64,
+    /// The newest question that carried a request id, for repeats.
+    pub(super) asked: Option<Request>,
+    /// Request ids that it made.
+    pub(super) requests: u64,
 }
 
 impl Client {
     /// A client that has done nothing.
     pub fn new(rng: Rng) -> Self {
         Self { rng, known: Vec::new(), made: 0, asked: None, requests: 0 }
-    }
-
-    /// A trigger or a retry, of a task that lives or ended long ago; or an earlier one once more.
-    fn draw_trigger(&mut self, who: usize, id: Box<str>) -> Request {
-        if let Some(asked) = self.asked.clone().filter(|_| self.rng.chance(1, 4)) {
-            return marked_request(asked);
-        }
-        let wish = match self.rng.below(4) {
-            0 | 1 => Wish::Trigger,
-            2 => Wish::RetryLatest,
-            _ => Wish::Retry(RunNumber(1 + self.rng.below(3) as u32)),
-        };
-        let named = self.rng.chance(1, 2);
-        self.requests += u64::from(named);
-        let request = named.then(|| format!("r{who}-{}", self.requests).into());
-        let trigger = Request::Trigger { id, wish, request, retry: false, past: None };
-        if named {
-            self.asked = Some(trigger.clone());
-        }
-        trigger
     }
 }
 
@@ -117,6 +97,7 @@ impl World {
         let wall = self.true_wall();
         let load = self.config.load.clone();
         let made: u64 = self.clients.iter().map(|client| client.made).sum();
+        let forgets = self.forgets();
         let client = &mut self.clients[who];
         let total: u64 = load.weights.iter().sum();
         let mut draw = client.rng.below(total.max(1));
@@ -150,22 +131,23 @@ impl World {
                 let count = log_uniform(&mut client.rng, 2, 100);
                 Request::Submit((0..count).map(|_| self.draw_task(who, Schedule::Now)).collect())
             }
+            // Where ids are forgotten too soon nobody may rely on a claim.
+            4 if !forgets && client.rng.chance(1, 8) => client.draw_claim(who),
             4 => self.repeat(who, old?)?,
             5 => {
                 let mut other = old?;
                 other.payload = Bytes::from_static(b"another payload");
                 self.repeat(who, other)?
             }
-            6 => Request::Cancel { id: id?, run: None },
+            6 => {
+                let cancel = client.draw_cancel(who, id?);
+                self.alone(cancel)?
+            }
             7 => Request::Task { id: id?, stale },
             8 => Request::Wait { id: id?, run: None },
             9 => {
                 let trigger = client.draw_trigger(who, id?);
-                // As for a submit's repeat.
-                if self.forgets() && self.calls.has_trigger_like(&trigger) {
-                    return None;
-                }
-                trigger
+                self.alone(trigger)?
             }
             10 => Request::Delete { id: id?, cancel: client.rng.chance(1, 2), past: None },
             _ => Request::Tasks {
@@ -195,6 +177,11 @@ impl World {
         }
         let marked = self.clients[who].rng.chance(1, 2);
         Some(if marked { Request::Resubmit(vec![task]) } else { Request::Submit(vec![task]) })
+    }
+
+    /// As for a submit's repeat.
+    fn alone(&self, request: Request) -> Option<Request> {
+        (!self.forgets() || !self.calls.has_one_like(&request)).then_some(request)
     }
 
     /// The table of ended ids is too small for its window.
@@ -308,10 +295,8 @@ impl World {
 
     /// The same question with the same ids at another node, soon or much later.
     fn again(&mut self, call: Call) {
-        let same = matches!(
-            call.request,
-            Request::Submit(_) | Request::Resubmit(_) | Request::Trigger { request: Some(_), .. }
-        );
+        let submit = matches!(call.request, Request::Submit(_) | Request::Resubmit(_));
+        let same = submit || id_of(&call.request).is_some();
         if self.healed || call.tries >= TRIES_MAX || !same {
             return;
         }
@@ -332,21 +317,6 @@ impl World {
     /// True wall time, in microseconds since 1970.
     pub(super) fn true_wall(&self) -> i64 {
         self.config.epoch + self.at as i64
-    }
-}
-
-/// The same question, as its caller asks it when it does not know what became of it (P8.2).
-pub(super) fn marked(call: Call) -> Call {
-    Call { request: marked_request(call.request), ..call }
-}
-
-fn marked_request(request: Request) -> Request {
-    match request {
-        Request::Submit(tasks) => Request::Resubmit(tasks),
-        Request::Trigger { id, wish, request, retry: _, past } => {
-            Request::Trigger { id, wish, request, retry: true, past }
-        }
-        other => other,
     }
 }
 

@@ -110,6 +110,7 @@ impl World {
         let probe = match meaning {
             Meaning::Nothing | Meaning::Repeated | Meaning::Conflict => return,
             Meaning::RequestRepeated => Probe::RequestRepeated,
+            Meaning::RequestReused => Probe::RequestReused,
             Meaning::Created { opened: true, .. } => Probe::OpenedAtOnce,
             Meaning::Created { opened: false, .. } => return,
             Meaning::Closed { outcome, retried } => {
@@ -187,20 +188,20 @@ impl World {
                     }
                 }
             }
-            (Request::Trigger { id, request: Some(request), .. }, Reply::Task(_)) => {
-                let done = self.chain.ledger().has_run_for(request);
-                hold!(
-                    "S7",
-                    done,
-                    "request {request} is acknowledged, and no run of {id} is in the log"
-                );
+            (Request::Trigger { request: Some(request), .. }, Reply::Task(_))
+            | (Request::Claim { request, .. }, Reply::Claimed) => {
+                self.s7_an_acknowledged_request_is_in_the_log(request)?;
             }
             (_, Reply::Rejected(Rejection::Forgotten)) => {
                 self.s9_only_a_re_send_is_forgotten(call)?;
             }
-            (Request::Cancel { id, run: None }, Reply::Task(view))
-                if view.status == TaskStatus::Cancelled =>
-            {
+            (Request::Cancel { id, request, .. }, Reply::Task(view)) => {
+                if let Some(request) = request {
+                    self.s7_an_acknowledged_request_is_in_the_log(request)?;
+                }
+                if view.status != TaskStatus::Cancelled {
+                    return Ok(());
+                }
                 let outside = &mut self.outside;
                 answers::s17_a_cancelled_task_is_still(&self.chain, outside, id, view)?;
             }
@@ -221,12 +222,20 @@ impl World {
         Ok(())
     }
 
+    fn s7_an_acknowledged_request_is_in_the_log(&self, request: &str) -> Verdict {
+        let known = self.chain.ledger().has_request(request);
+        hold!("S7", known, "request {request} is acknowledged, and not in the log");
+        Ok(())
+    }
+
     /// S9, the other half of P8.2: only a marked re-send is refused because its id may have been
     /// forgotten, and only when there were more ids than are kept.
     fn s9_only_a_re_send_is_forgotten(&self, call: &Call) -> Verdict {
         let marked = match &call.request {
             Request::Resubmit(_) => true,
-            Request::Trigger { request, retry, .. } => *retry && request.is_some(),
+            Request::Trigger { request, retry, .. } | Request::Cancel { request, retry, .. } => {
+                *retry && request.is_some()
+            }
             _ => false,
         };
         let kept = self.chain.ledger().ids_kept();

@@ -235,7 +235,7 @@ impl World {
 
     /// Asks again, elsewhere, a little later.
     pub(super) fn fresh_again(&mut self, call: Call) {
-        let call = super::client::marked(call);
+        let call = super::requests::marked(call);
         self.agenda.push(self.at + FRESH_PAUSE_MICROS, Event::Again(Box::new(call)));
     }
 }

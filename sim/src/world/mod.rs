@@ -22,6 +22,7 @@ pub mod net;
 pub mod node;
 pub mod odd;
 pub mod operator;
+mod requests;
 pub mod rot;
 pub mod script;
 pub mod store;

@@ -236,6 +236,7 @@ probes! {
     EdgeHistoryAway = "edge found history away",
     /// A request id came twice.
     RequestRepeated = "request repeated",
+    RequestReused = "request id reused",
 }
 
 /// How often each probe was met.

@@ -125,6 +125,7 @@ impl World {
             Reply::Cluster(_) => true,
             Reply::Submitted(_)
             | Reply::Task(_)
+            | Reply::Claimed
             | Reply::Tasks { .. }
             | Reply::Attempts { .. }
             | Reply::NotLive { .. }

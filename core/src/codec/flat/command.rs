@@ -7,7 +7,9 @@ use super::cursor::{Cursor, DecodeError, Put};
 use super::spec::{put_recurrence, read_outcome, read_recurrence};
 use crate::id::{InstanceId, NodeId, RecordRef, RunNumber, Serial, Slot, Token};
 use crate::state::row::{put_run, read_run, read_status};
-use crate::state::{Again, Close, Command, Create, Deed, Fire, Open, Past, Rerun, Start, Wish};
+use crate::state::{
+    Again, Close, Command, Create, Deed, Fire, Key, Open, Past, Rerun, Start, Wish,
+};
 
 /// Appends a command.
 pub fn put_command(out: &mut Vec<u8>, command: &Command<'_>) {
@@ -26,9 +28,10 @@ pub fn put_command(out: &mut Vec<u8>, command: &Command<'_>) {
             out.put_u64(*epoch);
             out.put_u64(*through);
         }
-        Command::Cancel { target } => {
+        Command::Cancel { target, key } => {
             out.put_u8(6);
             put_record(out, *target);
+            out.put_option(*key, put_key);
         }
         Command::TimeOut { token, target } => {
             out.put_u8(7);
@@ -41,6 +44,11 @@ pub fn put_command(out: &mut Vec<u8>, command: &Command<'_>) {
             put_rerun(out, *rerun);
         }
         Command::Again(again) => put_again(out, again),
+        Command::Claim { request, content } => {
+            out.put_u8(15);
+            out.put_text(request);
+            out.put_u64(*content);
+        }
         Command::Delete { target, cancel } => {
             out.put_u8(9);
             put_record(out, *target);
@@ -129,10 +137,18 @@ fn put_past(out: &mut Vec<u8>, past: &Past<'_>) {
     out.put_u64(past.as_of);
 }
 
+fn put_key(out: &mut Vec<u8>, key: Key<'_>) {
+    out.put_text(key.request);
+    out.put_flag(key.retry);
+}
+
+fn read_key<'a>(from: &mut Cursor<'a>) -> Result<Key<'a>, DecodeError> {
+    Ok(Key { request: from.text()?, retry: from.flag()? })
+}
+
 fn put_rerun(out: &mut Vec<u8>, rerun: Rerun<'_>) {
     put_wish(out, rerun.wish);
-    out.put_option(rerun.request, Vec::put_text);
-    out.put_flag(rerun.retry);
+    out.put_option(rerun.key, put_key);
     put_instance(out, rerun.open);
 }
 
@@ -198,7 +214,7 @@ pub fn read_command(bytes: &[u8]) -> Result<Command<'_>, DecodeError> {
         3 => Command::Close(read_close(&mut from)?),
         4 => Command::Fire(read_fire(&mut from)?),
         5 => Command::HistoryStored { epoch: from.u64()?, through: from.u64()? },
-        6 => Command::Cancel { target: read_record(&mut from)? },
+        6 => Command::Cancel { target: read_record(&mut from)?, key: from.option(read_key)? },
         7 => Command::TimeOut { token: Token(from.u64()?), target: read_record(&mut from)? },
         8 => Command::Trigger { target: read_record(&mut from)?, rerun: read_rerun(&mut from)? },
         9 => Command::Delete { target: read_record(&mut from)?, cancel: from.flag()? },
@@ -211,6 +227,7 @@ pub fn read_command(bytes: &[u8]) -> Result<Command<'_>, DecodeError> {
         },
         13 => Command::HistoryDropped { through: from.u64()? },
         14 => Command::Again(read_again(&mut from)?),
+        15 => Command::Claim { request: from.text()?, content: from.u64()? },
         other => return Err(DecodeError::Tag("a command", other)),
     };
     from.end()?;
@@ -281,8 +298,7 @@ fn read_rerun<'a>(from: &mut Cursor<'a>) -> Result<Rerun<'a>, DecodeError> {
         3 => Wish::Retry(RunNumber(from.u32()?)),
         other => return Err(DecodeError::Tag("a wish", other)),
     };
-    let request = from.option(Cursor::text)?;
-    Ok(Rerun { wish, request, retry: from.flag()?, open: read_instance(from)? })
+    Ok(Rerun { wish, key: from.option(read_key)?, open: read_instance(from)? })
 }
 
 fn read_close<'a>(from: &mut Cursor<'a>) -> Result<Close<'a>, DecodeError> {

@@ -14,7 +14,9 @@ use crate::spec::{
     AttemptOutcome, Backoff, DstFold, DstGap, Misfire, Overlap, Profile, Recurrence, Retry, Rule,
 };
 use crate::state::view::{RunCause, RunView, TaskStatus};
-use crate::state::{Again, Close, Command, Create, Deed, Fire, Open, Past, Rerun, Start, Wish};
+use crate::state::{
+    Again, Close, Command, Create, Deed, Fire, Key, Open, Past, Rerun, Start, Wish,
+};
 use crate::time::Timestamp;
 
 /// What the borrowed commands borrow from.
@@ -119,7 +121,7 @@ fn command(m: &Material, profile: u16) -> Command<'_> {
         1 => Start::At(time),
         _ => Start::Recurring { recurrence: Box::new(m.recurrence.clone()), next: later },
     };
-    match m.which % 14 {
+    match m.which % 15 {
         0 => Command::Create(Create {
             id: &m.text,
             name: &m.other,
@@ -160,7 +162,7 @@ fn command(m: &Material, profile: u16) -> Command<'_> {
             open,
         }),
         4 => Command::HistoryStored { epoch: m.numbers[0], through: m.numbers[1] },
-        5 => Command::Cancel { target },
+        5 => Command::Cancel { target, key: key(m) },
         6 => Command::TimeOut { token: Token(m.numbers[3]), target },
         7 => Command::Trigger { target, rerun: rerun(m, open) },
         8 => Command::Delete { target, cancel: m.flag },
@@ -168,8 +170,13 @@ fn command(m: &Material, profile: u16) -> Command<'_> {
         10 => Command::RetireInstance { instance },
         11 => Command::HistoryDropped { through: m.numbers[1] },
         12 => Command::Again(again(m, profile, open)),
+        13 => Command::Claim { request: &m.other, content: m.numbers[0] },
         _ => Command::SetAddresses { node: NodeId(m.numbers[3]), grpc: &m.text, http: &m.other },
     }
+}
+
+fn key(m: &Material) -> Option<Key<'_>> {
+    m.flag.then_some(Key { request: &m.other, retry: m.which.is_multiple_of(2) })
 }
 
 fn rerun(m: &Material, open: Option<InstanceId>) -> Rerun<'_> {
@@ -178,7 +185,7 @@ fn rerun(m: &Material, open: Option<InstanceId>) -> Rerun<'_> {
         1 => Wish::RetryLatest,
         _ => Wish::Retry(RunNumber(m.small[1])),
     };
-    Rerun { wish, request: m.flag.then_some(&*m.other), retry: m.which.is_multiple_of(2), open }
+    Rerun { wish, key: key(m), open }
 }
 
 fn again(m: &Material, profile: u16, open: Option<InstanceId>) -> Again<'_> {

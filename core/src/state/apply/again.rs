@@ -1,27 +1,21 @@
-//! A further run of a task that has ended, also when history alone still has it (P8.5), and
-//! requests that were answered before (P8.3).
+//! A further run of a task that has ended, also when history alone still has it (P8.5).
 //!
 //! What ended stays ended (S13): the task's record comes back, its ended run stays what it is, and
 //! a further run is a record of its own.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
-
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::EntryProfiles;
 use super::recurring::NewRun;
-use crate::codec::flat::Put;
-use crate::codec::flat::command::put_wish;
-use crate::id::{InstanceId, RecordRef, RunNumber, Serial};
+use super::requests::Said;
+use crate::id::{InstanceId, RecordRef, RunNumber};
 use crate::limits;
-use crate::state::ended::Ended;
 use crate::state::facts::Changes;
 use crate::state::index::id_hash;
 use crate::state::record::{Body, Phase, Record, flag};
 use crate::state::schedules::Schedule;
 use crate::state::view::{RunCause, RunView, TaskStatus};
-use crate::state::{Again, Applied, Deed, Refusal, Rerun, State, Wish, digest};
+use crate::state::{Again, Applied, Deed, Refusal, Rerun, State, Wish};
 
 impl State {
     /// A trigger or retry; a request id that came before changes nothing (P8.3).
@@ -31,11 +25,12 @@ impl State {
         rerun: Rerun<'_>,
         changes: &mut Changes,
     ) -> Result<Applied, Refusal> {
-        if let Some(answer) = self.asked_before(target.serial, rerun) {
+        let said = Said::Run(target.serial, rerun.wish);
+        if let Some(answer) = self.asked_before(said, rerun.key) {
             return answer;
         }
         let answer = self.trigger(target, rerun.wish, rerun.open, changes)?;
-        self.remember_request(target.serial, rerun);
+        self.remember_request(said, rerun.key);
         Ok(answer)
     }
 
@@ -47,7 +42,7 @@ impl State {
         changes: &mut Changes,
     ) -> Result<Applied, Refusal> {
         if let Deed::Run(rerun) = again.deed
-            && let Some(answer) = self.asked_before(again.serial, rerun)
+            && let Some(answer) = self.asked_before(Said::Run(again.serial, rerun.wish), rerun.key)
         {
             return answer;
         }
@@ -266,53 +261,6 @@ impl State {
             self.digest.subtract(old);
             self.digest.add(new);
         }
-    }
-
-    /// The answer to a request whose id came before: as the first was answered, or a refusal when
-    /// it asked for something else (P8.3).
-    fn asked_before(&self, serial: Serial, rerun: Rerun<'_>) -> Option<Result<Applied, Refusal>> {
-        let request = rerun.request?;
-        if request.is_empty() || request.len() > limits::REQUEST_ID_BYTES_MAX {
-            return Some(Err(Refusal::Malformed));
-        }
-        let Some(known) = self.ended.find(self.request_hash(request)) else {
-            // Upholds S9: the first sending may have been run, and forgotten since.
-            let lost = rerun.retry && self.forgets_too_soon();
-            return lost.then_some(Err(Refusal::Forgotten));
-        };
-        let same = known.spec == self.asked_hash(serial, rerun.wish);
-        Some(if same { Ok(Applied::Repeated { live: None }) } else { Err(Refusal::RequestReused) })
-    }
-
-    fn remember_request(&mut self, serial: Serial, rerun: Rerun<'_>) {
-        let Some(request) = rerun.request else { return };
-        let at = self.meta.at;
-        let asked = Ended {
-            id: self.request_hash(request),
-            spec: self.asked_hash(serial, rerun.wish),
-            serial: serial.0,
-            created_at: at,
-            ended_at: at,
-            status: TaskStatus::Running,
-            deleted: false,
-        };
-        let number = self.ended.push(asked);
-        let row = self.digest.ended(number, &asked);
-        self.digest.add(row);
-    }
-
-    /// Request ids share the table of ended ids; no id begins with a zero byte.
-    fn request_hash(&self, request: &str) -> u64 {
-        let mut name: Box<[u8]> = alloc::vec![0; request.len() + 1].into_boxed_slice();
-        name[1..].copy_from_slice(request.as_bytes());
-        id_hash(self.key, &name)
-    }
-
-    fn asked_hash(&self, serial: Serial, wish: Wish) -> u64 {
-        let mut row = Vec::with_capacity(16);
-        row.put_u64(serial.0);
-        put_wish(&mut row, wish);
-        xxh3_64_with_seed(&row, digest::seed(self.key))
     }
 }
 

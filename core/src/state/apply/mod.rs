@@ -7,6 +7,7 @@ mod create;
 mod life;
 mod recurring;
 mod registry;
+mod requests;
 mod stop;
 mod stored;
 
@@ -76,7 +77,8 @@ impl State {
             Command::Open(open) => self.open(open, changes),
             Command::Close(close) => self.close(close, changes),
             Command::Fire(fire) => self.fire(fire, changes),
-            Command::Cancel { target } => self.cancel(*target, changes),
+            Command::Cancel { target, key } => self.cancel_once(*target, *key, changes),
+            Command::Claim { request, content } => self.claim(request, *content),
             Command::TimeOut { token, target } => self.time_out(*token, *target, changes),
             Command::Trigger { target, rerun } => self.rerun(*target, *rerun, changes),
             Command::Again(again) => self.again(again, table, changes),

@@ -8,11 +8,12 @@ use crate::id::{RecordRef, RunNumber, Serial, Token};
 use crate::spec::{AttemptOutcome, Overlap};
 use crate::state::history::{RunRow, TaskRow};
 use crate::state::view::{RunCause, TaskStatus};
-use crate::state::{Again, Applied, Command, Create, Deed, Past, Refusal, Rerun, Start, Wish};
+use crate::state::{Again, Applied, Command, Create, Deed, Key, Past, Refusal, Rerun, Start, Wish};
 use crate::time::Timestamp;
 
 fn rerun(wish: Wish, request: Option<&str>) -> Rerun<'_> {
-    Rerun { wish, request, retry: false, open: Some(WORKER) }
+    let key = request.map(|request| Key { request, retry: false });
+    Rerun { wish, key, open: Some(WORKER) }
 }
 
 fn fired(answer: Applied) -> (RecordRef, Token) {
@@ -115,7 +116,7 @@ fn a_recurring_task_that_was_cancelled_runs_once_more_and_does_not_recur() {
     let mut rig = Rig::new();
     let start = recurring(Overlap::Skip, Some(Timestamp::from_seconds(1_060)));
     let task = created(rig.one(Command::Create(Create { start, ..create("a") })));
-    rig.one(Command::Cancel { target: task });
+    rig.one(Command::Cancel { target: task, key: None });
     let row = rows(&rig).0.pop().expect("its row");
     rig.store_all();
     let retry = again(&rig, &row, Deed::Run(rerun(Wish::RetryLatest, None)));
@@ -193,4 +194,40 @@ fn a_request_that_comes_twice_makes_one_run() {
     let other = Command::Trigger { target: task, rerun: rerun(Wish::RetryLatest, Some("r1")) };
     assert_eq!(rig.one(other), Applied::Refused(Refusal::RequestReused));
     assert_eq!(rig.state.open_attempts().count(), 0);
+}
+
+#[test]
+fn a_cancel_that_comes_twice_stops_nothing_that_runs_since() {
+    let mut rig = Rig::new();
+    let task = rig.submit("a");
+    let key = |request| Some(Key { request, retry: false });
+    let cancel = Command::Cancel { target: task, key: key("c1") };
+    assert_eq!(rig.one(cancel.clone()), Applied::Done);
+    let retry = Command::Trigger { target: task, rerun: rerun(Wish::RetryLatest, None) };
+    fired(rig.one(retry));
+    assert_eq!(rig.one(cancel), Applied::Repeated { live: None });
+    let view = rig.state.task_view(task).expect("it lives");
+    assert_eq!(view.status, TaskStatus::Running);
+    let other = rig.submit("b");
+    let reused = rig.one(Command::Cancel { target: other, key: key("c1") });
+    assert_eq!(reused, Applied::Refused(Refusal::RequestReused));
+    let own = rig.one(Command::Cancel { target: task, key: key("c2") });
+    assert!(matches!(own, Applied::Stopping { .. }), "{own:?}");
+}
+
+#[test]
+fn a_claimed_request_id_stands_for_one_content() {
+    let mut rig = Rig::new();
+    let claim = |content| Command::Claim { request: "r1", content };
+    assert_eq!(rig.one(claim(7)), Applied::Done);
+    assert_eq!(rig.one(claim(7)), Applied::Repeated { live: None });
+    assert_eq!(rig.one(claim(8)), Applied::Refused(Refusal::RequestReused));
+    let target = rig.submit("a");
+    let trigger = Command::Trigger { target, rerun: rerun(Wish::Trigger, Some("r1")) };
+    assert_eq!(rig.one(trigger), Applied::Refused(Refusal::RequestReused));
+    let long = "r".repeat(crate::limits::REQUEST_ID_BYTES_MAX + 1);
+    let malformed = rig.one(Command::Claim { request: &long, content: 7 });
+    assert_eq!(malformed, Applied::Refused(Refusal::Malformed));
+    rig.pass(3_601);
+    assert_eq!(rig.one(claim(8)), Applied::Done, "it is forgotten after its hour");
 }

@@ -84,7 +84,7 @@ fn every_field_of_the_spec_tells_tasks_apart() {
 fn an_id_is_free_again_after_the_window() {
     let mut rig = Rig::new();
     let task = rig.submit("a");
-    rig.one(Command::Cancel { target: task });
+    rig.one(Command::Cancel { target: task, key: None });
     rig.store_all();
     rig.pass(3_600);
     assert_eq!(rig.state.ended("a"), None);
@@ -103,7 +103,7 @@ fn a_marked_re_send_is_not_run_while_ids_are_forgotten_before_their_window_ends(
     }
     for id in ["a", "b", "c"] {
         let target = rig.state.find(id).expect("it lives");
-        rig.one(Command::Cancel { target });
+        rig.one(Command::Cancel { target, key: None });
         rig.store_all();
         rig.pass(10);
     }
@@ -228,10 +228,10 @@ fn a_waiting_task_is_cancelled_at_once_and_stays_so() {
     let start = Start::At(Timestamp::from_seconds(2_000));
     let task = created(rig.one(Command::Create(Create { start, ..create("a") })));
     assert_eq!(rig.state.next_due(), Some(Timestamp::from_seconds(2_000)));
-    assert_eq!(rig.one(Command::Cancel { target: task }), Applied::Done);
+    assert_eq!(rig.one(Command::Cancel { target: task, key: None }), Applied::Done);
     assert_eq!(rig.changes.finished.len(), 1);
     assert_eq!(rig.state.next_due(), None);
-    let again = rig.one(Command::Cancel { target: task });
+    let again = rig.one(Command::Cancel { target: task, key: None });
     assert_eq!(again, Applied::Refused(Refusal::Terminal));
     rig.pass(2_000);
     assert_eq!(status(&rig, task), TaskStatus::Cancelled);
@@ -250,10 +250,10 @@ fn a_running_task_keeps_its_slot_until_the_worker_has_spoken() {
         let task = rig.submit("a");
         let token = rig.start(task, 1);
         let stopping = Applied::Stopping { target: task, token };
-        assert_eq!(rig.one(Command::Cancel { target: task }), stopping);
+        assert_eq!(rig.one(Command::Cancel { target: task, key: None }), stopping);
         assert_eq!(rig.changes.stops, [(token, WORKER, StopWhy::Cancelled)]);
         assert_eq!(status(&rig, task), TaskStatus::Running);
-        assert_eq!(rig.one(Command::Cancel { target: task }), stopping);
+        assert_eq!(rig.one(Command::Cancel { target: task, key: None }), stopping);
         assert!(rig.changes.stops.is_empty());
         rig.end(token, outcome);
         assert_eq!(status(&rig, task), expected, "{outcome:?}");
@@ -282,7 +282,7 @@ fn ready_runs_stand_by_priority_then_age_and_retries_at_the_tail() {
     let high = created(rig.one(Command::Create(Create { priority: 9, ..create("h") })));
     let token = rig.start(a, 1);
     rig.end(token, AttemptOutcome::Interrupted);
-    rig.one(Command::Cancel { target: b });
+    rig.one(Command::Cancel { target: b, key: None });
     let classes: alloc::vec::Vec<_> = rig.state.ready_classes().collect();
     assert_eq!(classes.len(), 1);
     assert_eq!((classes[0].queue, classes[0].kind, classes[0].len), ("default", "exec", 3));
@@ -425,7 +425,7 @@ fn commands_on_nothing_are_refused() {
     let mut rig = Rig::new();
     let target = RecordRef { slot: Slot(u32::MAX), serial: Serial(0) };
     for command in [
-        Command::Cancel { target },
+        Command::Cancel { target, key: None },
         trigger(target, None),
         Command::Delete { target, cancel: true },
     ] {
@@ -452,7 +452,7 @@ fn ten_thousand_timers_wake_in_order_and_cancelled_ones_never() {
             .collect();
         tasks.extend(rig.run(&commands).into_iter().map(created));
     }
-    let cancels = |at: usize| Command::Cancel { target: tasks[at] };
+    let cancels = |at: usize| Command::Cancel { target: tasks[at], key: None };
     for part in (0..10_000).step_by(3).collect::<alloc::vec::Vec<_>>().chunks(1_000) {
         let cancels: alloc::vec::Vec<_> = part.iter().map(|&at| cancels(at)).collect();
         rig.run(&cancels);

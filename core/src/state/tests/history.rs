@@ -201,7 +201,7 @@ fn varied() -> Rig {
     let recurring = super::created(answer);
     rig.one(trigger(recurring, Some(super::WORKER)));
     let ended = rig.state.find("t3").expect("it lives");
-    rig.one(Command::Cancel { target: ended });
+    rig.one(Command::Cancel { target: ended, key: None });
     rig.store_all();
     let task = rig.state.find("t5").expect("it lives");
     let token = rig.start(task, 1);
@@ -217,7 +217,7 @@ fn varied() -> Rig {
 fn a_snapshot_says_how_many_ids_are_kept_and_which_were_forgotten() {
     let mut rig = Rig::on(State::new(super::KEY).keeping_ended_ids(0));
     let target = rig.submit("a");
-    rig.one(Command::Cancel { target });
+    rig.one(Command::Cancel { target, key: None });
     rig.store_all();
     let stream = snapshot(&mut rig.state, 64);
     rig.state = load(&stream, 7).expect("it is whole");
@@ -256,7 +256,7 @@ fn a_walk_stays_at_its_index_while_everything_changes() {
         rig.pass(3_600);
         for n in 0..20 {
             if let Some(task) = rig.state.find(&alloc::format!("t{n}")) {
-                rig.one(Command::Cancel { target: task });
+                rig.one(Command::Cancel { target: task, key: None });
             }
         }
         rig.store_all();

@@ -117,10 +117,7 @@ fn create(id: &str) -> Create<'_> {
 }
 
 fn trigger(target: RecordRef, open: Option<InstanceId>) -> Command<'static> {
-    Command::Trigger {
-        target,
-        rerun: Rerun { wish: Wish::Trigger, request: None, retry: false, open },
-    }
+    Command::Trigger { target, rerun: Rerun { wish: Wish::Trigger, key: None, open } }
 }
 
 fn close(token: Token, outcome: AttemptOutcome) -> Close<'static> {

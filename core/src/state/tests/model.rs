@@ -7,11 +7,12 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use self::reruns::Said;
 use crate::id::{InstanceId, RecordRef, RunNumber, Serial, Slot, Token};
 use crate::limits;
 use crate::spec::{AttemptOutcome, Overlap, StopWhy};
 use crate::state::view::TaskStatus;
-use crate::state::{Applied, Close, Command, Create, Fire, Refusal, Start, Wish};
+use crate::state::{Applied, Close, Command, Create, Fire, Key, Refusal, Start};
 use crate::time::Timestamp;
 
 /// Ten seconds: the fixed backoff of every profile in these tests.
@@ -65,7 +66,7 @@ pub(super) struct Model {
     /// Tasks that have left memory, by id, with the entry in which they did.
     ended: BTreeMap<String, (u64, Entity, u64)>,
     /// Requests that were answered, with what they asked for.
-    requests: BTreeMap<String, (u64, Wish)>,
+    requests: BTreeMap<String, Said>,
     entries: u64,
     serials: u64,
     tokens: u64,
@@ -97,7 +98,14 @@ impl Model {
             Command::Open(open) => self.open(open.target, open.attempt, open.instance),
             Command::Close(close) => self.close(close),
             Command::Fire(fire) => self.fire(fire),
-            Command::Cancel { target } => self.cancel(*target),
+            Command::Cancel { target, key } => {
+                let said = Said::Cancel(target.serial.0);
+                self.once(said, *key, |model| model.cancel(*target))
+            }
+            Command::Claim { request, content } => {
+                let key = Some(Key { request, retry: false });
+                self.once(Said::Content(*content), key, |_| Ok(Applied::Done))
+            }
             Command::TimeOut { token, target } => self.time_out(*token, *target),
             Command::Trigger { target, rerun } => self.rerun(*target, *rerun),
             Command::Again(again) => self.again(again),

@@ -20,8 +20,8 @@ use crate::state::history::HistoryBatch;
 use crate::state::snapshot::Loader;
 use crate::state::view::{AttemptView, RunView, TaskStatus, TaskView};
 use crate::state::{
-    self, Again, Applied, Changes, Close, Command, Create, Deed, Fire, Open, Past, Rerun, Start,
-    State,
+    self, Again, Applied, Changes, Close, Command, Create, Deed, Fire, Key, Open, Past, Rerun,
+    Start, State,
 };
 use crate::time::Timestamp;
 
@@ -34,7 +34,8 @@ enum Wish {
     Open { pick: Index, wrong: bool, instance: u8 },
     Close { pick: Index, outcome: u8, exit: bool, retryable: bool },
     Fire { pick: Index, skip: bool, last: bool, stale: bool, open: u8 },
-    Cancel { pick: Index },
+    Cancel { pick: Index, request: u8 },
+    Claim { request: u8, content: u8 },
     TimeOut { pick: Index },
     Trigger { pick: Index, wish: u8, request: u8, open: u8 },
     Again { pick: Index, wish: u8, request: u8, open: u8 },
@@ -58,7 +59,8 @@ fn wishes() -> impl Strategy<Value = Wish> {
             .prop_map(|(pick, skip, last, stale, open)| {
                 Wish::Fire { pick, skip, last, stale, open }
             }),
-        1 => pick().prop_map(|pick| Wish::Cancel { pick }),
+        1 => (pick(), 0..9_u8).prop_map(|(pick, request)| Wish::Cancel { pick, request }),
+        1 => (0..3_u8, 0..2_u8).prop_map(|(request, content)| Wish::Claim { request, content }),
         1 => pick().prop_map(|pick| Wish::TimeOut { pick }),
         3 => (pick(), 0..8_u8, 0..6_u8, 0..8_u8).prop_map(|(pick, wish, request, open)| {
             Wish::Trigger { pick, wish, request, open }
@@ -136,7 +138,12 @@ fn command<'a>(
                 open: open(*n),
             })
         }
-        Wish::Cancel { pick } => Command::Cancel { target: any_record(pick) },
+        Wish::Cancel { pick, request } => {
+            Command::Cancel { target: any_record(pick), key: key(*request, ids) }
+        }
+        Wish::Claim { request, content } => {
+            Command::Claim { request: &ids[usize::from(*request)], content: u64::from(*content) }
+        }
         Wish::TimeOut { pick } => {
             let open: Vec<_> = model.open.iter().collect();
             match open.len() {
@@ -152,7 +159,7 @@ fn command<'a>(
             Command::Trigger { target: any_record(pick), rerun }
         }
         Wish::Again { pick, wish, request, open: n } => match rows.len() {
-            0 => Command::Cancel { target: any_record(pick) },
+            0 => Command::Cancel { target: any_record(pick), key: None },
             len => {
                 let row = &rows[pick.index(len)];
                 let mut past = Box::new(Past::of(row, state.ended_end()));
@@ -184,14 +191,17 @@ fn command<'a>(
     }
 }
 
+fn key(request: u8, ids: &[String]) -> Option<Key<'_>> {
+    (request < 3).then(|| Key { request: &ids[usize::from(request)], retry: false })
+}
+
 fn rerun((wish, request): (u8, u8), open: Option<InstanceId>, ids: &[String]) -> Rerun<'_> {
     let wish = match wish {
         0..5 => state::Wish::Trigger,
         5 => state::Wish::RetryLatest,
         _ => state::Wish::Retry(RunNumber(u32::from(wish) - 5)),
     };
-    let request = (request < 3).then(|| ids[usize::from(request)].as_str());
-    Rerun { wish, request, retry: false, open }
+    Rerun { wish, key: key(request, ids), open }
 }
 
 fn create(id: u8, spec: u8, open: Option<InstanceId>, ids: &[String]) -> Command<'_> {

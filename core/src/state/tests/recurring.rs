@@ -137,7 +137,7 @@ fn cancelling_a_recurring_task_ends_its_runs() {
     let running = fired(rig.one(Command::Fire(fire(task, 1_060, Some(1_120)))));
     let token = rig.start(running, 1);
     let ready = fired(rig.one(Command::Fire(fire(task, 1_120, Some(1_180)))));
-    let answer = rig.one(Command::Cancel { target: task });
+    let answer = rig.one(Command::Cancel { target: task, key: None });
     assert_eq!(answer, Applied::Stopping { target: running, token });
     assert!(!rig.state.is_ready(ready));
     assert_eq!(rig.state.next_due(), None);
@@ -155,7 +155,7 @@ fn one_run_is_cancelled_alone() {
     let mut rig = Rig::new();
     let task = minutely(&mut rig, Overlap::Allow);
     let run = fired(rig.one(trigger(task, None)));
-    assert_eq!(rig.one(Command::Cancel { target: run }), Applied::Done);
+    assert_eq!(rig.one(Command::Cancel { target: run, key: None }), Applied::Done);
     let view = rig.state.task_view(task).expect("it lives");
     assert_eq!((view.status, view.next_run_at), (TaskStatus::Waiting, Some(seconds(1_060))));
     assert_eq!(view.last_run.expect("it was").status, TaskStatus::Cancelled);
@@ -168,7 +168,7 @@ fn unfinished_runs_are_bounded() {
     let trigger = trigger(task, None);
     let answers = rig.run(&alloc::vec![trigger; crate::limits::UNFINISHED_RUNS_MAX + 1]);
     assert_eq!(answers.last(), Some(&Applied::Refused(Refusal::Full)));
-    rig.one(Command::Cancel { target: task });
+    rig.one(Command::Cancel { target: task, key: None });
     assert_eq!(rig.state.live_tasks(), 0);
     assert_eq!(rig.changes.finished.len(), crate::limits::UNFINISHED_RUNS_MAX + 1);
 }

@@ -35,8 +35,10 @@ impl Calls {
         request: v1::CancelTaskRequest,
     ) -> Result<v1::Task, Fault> {
         let run = request.run.map(RunNumber);
-        let question = Request::Cancel { id: request.id.as_str().into(), run };
-        match self.cancel(call, &request.id, question).await? {
+        let asked = self.request_id(&request.request_id)?;
+        let (id, retry) = (request.id.as_str().into(), request.retry);
+        let question = Request::Cancel { id, run, request: asked, retry };
+        match self.cancel(call, &request, question).await? {
             Done::Here(task) => Ok(*task),
             Done::AskLeader(address) => {
                 let cancel =
@@ -106,14 +108,19 @@ impl Calls {
         wish: Wish,
         (request_id, retry): (&str, bool),
     ) -> Result<Done, Fault> {
-        let request: Option<Box<str>> = (!request_id.is_empty()).then(|| request_id.into());
-        if let Some(request) = &request {
-            check_id("request_id", request)
-                .map_err(|wrong| self.refused(wrong_fields(&[wrong])))?;
-        }
+        let request = self.request_id(request_id)?;
         let question =
             |past| Request::Trigger { id: id.into(), wish, request: request.clone(), retry, past };
         self.act(call, id, question).await
+    }
+
+    /// A caller's request id, if there is one.
+    fn request_id(&self, request_id: &str) -> Result<Option<Box<str>>, Fault> {
+        if request_id.is_empty() {
+            return Ok(None);
+        }
+        check_id("request_id", request_id).map_err(|wrong| self.refused(wrong_fields(&[wrong])))?;
+        Ok(Some(request_id.into()))
     }
 
     /// Asks, and when the task has left memory asks again with what history tells (P8.5).
@@ -153,18 +160,25 @@ impl Calls {
         if is_terminal(view.status) { Ok(view) } else { Err(Fault::history_unavailable()) }
     }
 
-    async fn cancel(&self, call: Call, id: &str, question: Request) -> Result<Done, Fault> {
-        match self.put(call, question).await {
-            Ok(Reply::Task(view)) => Ok(Done::Here(Box::new(views::task(*view)))),
-            Ok(Reply::NotLive { .. }) => Err(self.refused(self.not_live(id).await)),
-            Ok(reply) => Err(odd(&reply)),
-            Err(No::AskLeader(address)) => Ok(Done::AskLeader(address)),
+    async fn cancel(
+        &self,
+        call: Call,
+        request: &v1::CancelTaskRequest,
+        question: Request,
+    ) -> Result<Done, Fault> {
+        let fault = match self.put(call, question).await {
+            Ok(Reply::Task(view)) => return Ok(Done::Here(Box::new(views::task(*view)))),
+            Ok(Reply::NotLive { .. }) => self.not_live(&request.id).await,
+            Ok(reply) => return Err(odd(&reply)),
+            Err(No::AskLeader(address)) => return Ok(Done::AskLeader(address)),
             // The node knows what is in memory; whether the id once was a task history knows.
             Err(No::Refused(fault)) if fault.code() == Code::NotFound => {
-                Err(self.refused(self.not_live(id).await))
+                self.not_live(&request.id).await
             }
-            Err(No::Refused(fault)) => Err(self.refused(fault)),
-        }
+            Err(No::Refused(fault)) => fault,
+        };
+        let before = self.cancelled_before(request, fault).await;
+        before.map(|task| Done::Here(Box::new(task))).map_err(|fault| self.refused(fault))
     }
 
     /// Why nothing can be cancelled that is not in memory.

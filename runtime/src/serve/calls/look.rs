@@ -37,7 +37,7 @@ impl Calls {
     }
 
     /// State first, then history (P8.7).
-    async fn view(&self, id: &str, stale: bool) -> Result<TaskView, Fault> {
+    pub(super) async fn view(&self, id: &str, stale: bool) -> Result<TaskView, Fault> {
         match self.put(Call::default(), Request::Task { id: id.into(), stale }).await {
             Ok(Reply::Task(view)) => Ok(*view),
             Ok(Reply::NotLive { .. }) => self.stored(id).await,

@@ -5,7 +5,9 @@
 //! message as the caller sent it (P3.6). What is no longer in memory is read from history (P8.7).
 
 mod act;
+mod ended;
 mod forward;
+mod key;
 mod list;
 mod logs;
 mod look;

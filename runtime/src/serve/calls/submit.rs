@@ -9,6 +9,7 @@ use dtask_proto::v1;
 use tonic::Code;
 
 use super::forward::{Kind, marked};
+use super::key::{ID_MAX, Key, PLACE_CHARS_MAX};
 use super::{Call, Calls, No, odd};
 use crate::api::{Fault, spec, views};
 
@@ -19,16 +20,25 @@ impl Calls {
         call: Call,
         mut request: v1::SubmitTaskRequest,
     ) -> Result<v1::SubmitTaskResponse, Fault> {
-        name(request.task.get_or_insert_default());
+        let key = Key::check(&request.request_id, ID_MAX).map_err(|fault| self.refused(fault))?;
+        key.name(None, request.task.get_or_insert_default());
         // Only a node that does not lead needs the message once more.
         let again = (!self.status.leads()).then(|| request.clone());
+        let content = key.content(|| v1::SubmitTasksRequest {
+            tasks: request.task.iter().cloned().collect(),
+            ..v1::SubmitTasksRequest::default()
+        });
         let (draft, retry) = (request.task.unwrap_or_default(), request.retry);
         let id = draft.id.clone();
         let task = spec::new_task(draft, fresh_id).map_err(|fault| self.refused(fault))?;
-        match self.accept(call, vec![task], retry).await {
+        let results = match self.claim(call, &key, content).await {
+            Ok(()) => self.accept(call, vec![task], retry).await,
+            Err(no) => Err(no),
+        };
+        match results {
             Ok(results) => match results.into_iter().next() {
                 Some(Ok(accepted)) => Ok(views::accepted(id, &accepted)),
-                Some(Err(rejection)) => Err(self.refused(rejection.into())),
+                Some(Err(rejection)) => Err(self.refused(key.refused(None, &id, rejection))),
                 None => Err(Fault::internal("the node accepted nothing and refused nothing")),
             },
             Err(No::Refused(fault)) => Err(self.refused(fault)),
@@ -49,10 +59,23 @@ impl Calls {
         mut request: v1::SubmitTasksRequest,
     ) -> Result<v1::SubmitTasksResponse, Fault> {
         check_size(&request).map_err(|fault| self.refused(fault))?;
-        request.tasks.iter_mut().for_each(name);
+        let max = ID_MAX - PLACE_CHARS_MAX;
+        let key = Key::check(&request.request_id, max).map_err(|fault| self.refused(fault))?;
+        for (place, task) in request.tasks.iter_mut().enumerate() {
+            key.name(Some(place), task);
+        }
         let again = (!self.status.leads()).then(|| request.clone());
+        let content = key.content(|| v1::SubmitTasksRequest {
+            request_id: key.0.clone().unwrap_or_default(),
+            tasks: request.tasks.clone(),
+            retry: false,
+        });
         let (tasks, results) = self.drafts(request.tasks);
-        let answers = match self.accept(call, tasks, request.retry).await {
+        let answers = match self.claim(call, &key, content).await {
+            Ok(()) => self.accept(call, tasks, request.retry).await,
+            Err(no) => Err(no),
+        };
+        let answers = match answers {
             Ok(answers) => answers,
             Err(No::Refused(fault)) => return Err(self.refused(fault)),
             Err(No::AskLeader(address)) => {
@@ -64,11 +87,13 @@ impl Calls {
             }
         };
         let mut answers = answers.into_iter();
-        let results = results.into_iter().map(|result| match result {
+        let results = results.into_iter().enumerate().map(|(place, result)| match result {
             Err(fault) => refused_one(fault),
             Ok(id) => match answers.next() {
                 Some(Ok(accepted)) => accepted_one(views::accepted(id, &accepted)),
-                Some(Err(rejection)) => refused_one(self.refused(rejection.into())),
+                Some(Err(rejection)) => {
+                    refused_one(self.refused(key.refused(Some(place), &id, rejection)))
+                }
                 None => refused_one(Fault::internal("the node gave too few answers")),
             },
         });
@@ -90,6 +115,16 @@ impl Calls {
             }
         }
         (tasks, results)
+    }
+
+    /// Puts the request's id on record, if it has one, before its tasks are created (P8.3). When
+    /// this node stops between the two a repeat creates them.
+    async fn claim(&self, call: Call, key: &Key, content: u64) -> Result<(), No> {
+        let Some(request) = key.0.as_deref() else { return Ok(()) };
+        match self.put(call, Request::Claim { request: request.into(), content }).await? {
+            Reply::Claimed => Ok(()),
+            reply => Err(No::Refused(odd(&reply))),
+        }
     }
 
     async fn accept(
@@ -119,14 +154,6 @@ impl Calls {
     pub(super) fn refused(&self, fault: Fault) -> Fault {
         self.status.metrics().refused(&fault.0.reason);
         fault
-    }
-}
-
-/// A task without an id gets one here, before it is forwarded, so that a repeat of the forwarded
-/// message cannot make a second task (P8.3). Time-ordered, which keeps the database's index cheap.
-fn name(draft: &mut v1::TaskSpec) {
-    if draft.id.is_empty() {
-        draft.id = fresh_id();
     }
 }
 

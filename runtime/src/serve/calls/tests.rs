@@ -91,6 +91,8 @@ struct Moving {
     away: bool,
     /// Whose it is, if not [`OURS`].
     other: Option<ClusterId>,
+    /// How the task ends; `None` means well.
+    end: Option<TaskStatus>,
 }
 
 const OURS: ClusterId = ClusterId(9);
@@ -117,7 +119,8 @@ impl HistoryRead for Moving {
     }
 
     fn task<'a>(&'a self, _: &'a str) -> Rows<'a, Option<TaskView>> {
-        self.now(Some(task(TaskStatus::Running)), Some(task(TaskStatus::Succeeded)))
+        let end = self.end.unwrap_or(TaskStatus::Succeeded);
+        self.now(Some(task(TaskStatus::Running)), Some(task(end)))
     }
 
     fn tasks(&self, _: TaskQuery) -> Rows<'_, Vec<TaskView>> {
@@ -221,4 +224,23 @@ async fn rows_of_another_cluster_are_not_shown_as_ours() {
     assert_eq!(fault.0.reason, "HISTORY_UNAVAILABLE");
     let page = calls.tasks(v1::ListTasksRequest::default()).await.expect("what is live");
     assert_eq!((page.tasks, page.partial), (vec![], true));
+}
+
+async fn cancel(end: TaskStatus) -> Result<v1::Task, Fault> {
+    let history = Moving { read: true.into(), end: Some(end), ..Moving::default() };
+    let request = v1::CancelTaskRequest { id: "a".to_owned(), ..Default::default() };
+    calls(history).cancel_task(Call::default(), request).await
+}
+
+#[tokio::test]
+async fn a_cancel_repeated_after_the_task_left_memory_is_answered_as_the_first() {
+    let task = cancel(TaskStatus::Cancelled).await.expect("it was cancelled");
+    assert_eq!((task.id.as_str(), task.status()), ("a", v1::TaskStatus::Cancelled));
+}
+
+#[tokio::test]
+async fn a_cancel_after_another_end_is_told_which() {
+    let fault = cancel(TaskStatus::Succeeded).await.expect_err("it has ended");
+    assert_eq!(fault.0.reason, "TERMINAL");
+    assert!(fault.0.detail.contains("succeeded"), "{}", fault.0.detail);
 }

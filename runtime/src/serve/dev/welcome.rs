@@ -41,8 +41,9 @@ async fn submit(server: &str, runs: bool) -> Result<Option<String>, Status> {
         ..v1::TaskSpec::default()
     };
     // The same id: a repeat after an unknown outcome is the same task (P8.2).
-    while let Err(status) =
-        client.submit_task(v1::SubmitTaskRequest { task: Some(task.clone()), retry: false }).await
+    while let Err(status) = client
+        .submit_task(v1::SubmitTaskRequest { task: Some(task.clone()), ..Default::default() })
+        .await
     {
         again(&status)?;
         tokio::time::sleep(RETRY).await;

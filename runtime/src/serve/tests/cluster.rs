@@ -20,9 +20,39 @@ async fn every_node_takes_submits_and_answers_reads() {
         assert_eq!(got.expect("any node reads").into_inner().r#type, "noop");
         let again = submit(&mut client, task("from-0", "noop")).await;
         assert!(!again.created, "the same id and spec was accepted before");
-        let request = v1::SubmitTaskRequest { task: Some(task("from-0", "other")), retry: false };
+        let request =
+            v1::SubmitTaskRequest { task: Some(task("from-0", "other")), ..Default::default() };
         let conflict = client.submit_task(request).await.expect_err("another spec");
         assert_eq!(conflict.code(), tonic::Code::AlreadyExists);
+    }
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn request_id_makes_one_task_wherever_it_is_asked() {
+    let cluster = Nodes::start(3, None);
+    let keyed = |task, request_id: &str| v1::SubmitTaskRequest {
+        task: Some(task),
+        request_id: request_id.to_owned(),
+        retry: false,
+    };
+    for at in 0..3 {
+        let mut client = cluster.tasks(at).await;
+        // From then on this node knows the leader.
+        submit(&mut client, task("first", "noop")).await;
+        let accepted = client.submit_task(keyed(task("", "noop"), "order-17")).await;
+        let v1::SubmitTaskResponse { id, created, .. } = accepted.expect("a leader").into_inner();
+        assert_eq!((id.as_str(), created), ("order-17", at == 0));
+        let named = client.submit_task(keyed(task("own", "noop"), "order-18")).await;
+        assert_eq!(named.expect("a leader").into_inner().created, at == 0);
+        for other in
+            [keyed(task("", "other"), "order-17"), keyed(task("own-2", "noop"), "order-18")]
+        {
+            let refused = client.submit_task(other).await.expect_err("another request");
+            let fault = crate::api::Fault::from_status(&refused).expect("a node's own word");
+            assert_eq!(refused.code(), tonic::Code::AlreadyExists);
+            assert_eq!(fault.0.reason, "IDEMPOTENCY_KEY_REUSED");
+        }
     }
     cluster.stop_all().await;
 }
@@ -111,7 +141,7 @@ async fn largest_task_and_largest_batches_reach_every_node_and_outlive_a_restart
     let each = limits::BATCH_BYTES_MAX / 4;
     for (name, count, bytes) in [("heavy", 4, each), ("many", limits::BATCH_TASKS_MAX, 0)] {
         let tasks = (0..count).map(|n| heavy(&format!("{name}-{n}"), bytes)).collect();
-        let request = v1::SubmitTasksRequest { tasks, retry: false };
+        let request = v1::SubmitTasksRequest { tasks, ..Default::default() };
         let answer = client.submit_tasks(request).await.expect("it is legal").into_inner();
         assert_eq!(answer.results.len(), count);
         assert!(answer.results.iter().all(|result| result.accepted.is_some()));
@@ -145,7 +175,7 @@ async fn node_behind_the_log_catches_up_by_snapshot() {
             payload: vec![b'x'; 200].into(),
             ..task(&format!("t-{batch}-{n}"), "noop")
         });
-        let request = v1::SubmitTasksRequest { tasks: tasks.collect(), retry: false };
+        let request = v1::SubmitTasksRequest { tasks: tasks.collect(), ..Default::default() };
         let answer = client.submit_tasks(request).await.expect("a leader is there").into_inner();
         assert!(answer.results.iter().all(|result| result.accepted.is_some()));
     }

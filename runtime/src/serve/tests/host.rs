@@ -140,7 +140,7 @@ async fn caller_that_leaves_withdraws_its_question() {
 #[tokio::test]
 async fn halt_ends_the_loop_with_its_reason() {
     let running = start();
-    let question = Request::Cancel { id: "a".into(), run: None };
+    let question = Request::Cancel { id: "a".into(), run: None, request: None, retry: false };
     assert!(running.node.ask(question, false).await.is_err());
     let ended = running.ended.await.expect("the host does not panic");
     assert_eq!(ended, Ended::Halted("it was told to".to_owned()));

@@ -193,7 +193,11 @@ pub(super) async fn submit(
 ) -> v1::SubmitTaskResponse {
     let asking = async {
         loop {
-            let request = v1::SubmitTaskRequest { task: Some(task.clone()), retry: true };
+            let request = v1::SubmitTaskRequest {
+                task: Some(task.clone()),
+                retry: true,
+                ..Default::default()
+            };
             match client.submit_task(request).await {
                 Ok(accepted) => return accepted.into_inner(),
                 Err(status) => {

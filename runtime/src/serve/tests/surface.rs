@@ -55,8 +55,52 @@ async fn tasks_over_http_are_created_repeated_and_refused() {
     let reuse = call(&cluster, 0, "POST /v1/tasks", key, r#"{"type":"other"}"#).await;
     assert_eq!((reuse.status, &reuse.body["reason"]), (422, &json!("IDEMPOTENCY_KEY_REUSED")));
 
-    let gone = call(&cluster, 0, "POST /v1/tasks/a/cancel", "", "").await;
-    assert_eq!((gone.status, &gone.body["status"]), (200, &json!("cancelled")), "{}", gone.text);
+    let own = call(&cluster, 0, "POST /v1/tasks", key, r#"{"type":"noop","id":"b"}"#).await;
+    assert_eq!(own.status, 422, "the key stands for another task: {}", own.text);
+
+    // A repeat is answered as the first, with a key or without.
+    for head in ["", "Idempotency-Key: c1\r\n", "Idempotency-Key: c1\r\n"] {
+        let gone = call(&cluster, 0, "POST /v1/tasks/a/cancel", head, "").await;
+        let said = (gone.status, &gone.body["status"]);
+        assert_eq!(said, (200, &json!("cancelled")), "{}", gone.text);
+    }
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn batch_under_a_key_is_repeated_and_another_under_it_is_refused_as_a_whole() {
+    let cluster = Nodes::start(1, None);
+    cluster.leader().await;
+    let key = "Idempotency-Key: night-7\r\n";
+    let batch = r#"{"tasks":[{"type":"noop"},{"type":"noop","id":"own"},{"type":"noop"}]}"#;
+    let made = call(&cluster, 0, "POST /v1/tasks/batch", key, batch).await;
+    let ids = |said: &Said| -> Vec<Value> {
+        let results = said.body["results"].as_array().expect("results").iter();
+        results.map(|result| result["accepted"]["id"].clone()).collect()
+    };
+    assert_eq!(ids(&made), [json!("night-7:0"), json!("own"), json!("night-7:2")]);
+    let again = call(&cluster, 0, "POST /v1/tasks/batch", key, batch).await;
+    assert_eq!(ids(&again), ids(&made));
+    assert_eq!(again.body["results"][0]["accepted"]["created"], json!(false), "{}", again.text);
+    // One task more than before: none of them is made.
+    let longer = batch.replacen("]}", r#",{"type":"noop","id":"more"}]}"#, 1);
+    let other = call(&cluster, 0, "POST /v1/tasks/batch", key, &longer).await;
+    assert_eq!((other.status, &other.body["reason"]), (422, &json!("IDEMPOTENCY_KEY_REUSED")));
+    assert_eq!(call(&cluster, 0, "GET /v1/tasks/more", "", "").await.status, 404);
+    let long = format!("Idempotency-Key: {}\r\n", "k".repeat(123));
+    let long = call(&cluster, 0, "POST /v1/tasks/batch", &long, batch).await;
+    assert_eq!((long.status, &long.body["errors"][0]["field"]), (400, &json!("request_id")));
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn cancel_of_a_run_that_is_not_there_says_so() {
+    let cluster = Nodes::start(1, None);
+    cluster.leader().await;
+    let task = json!({"id": "e", "type": "noop", "every": "1h"}).to_string();
+    assert_eq!(call(&cluster, 0, "POST /v1/tasks", "", &task).await.status, 201);
+    let said = call(&cluster, 0, "POST /v1/tasks/e/runs/9/cancel", "", "").await;
+    assert_eq!((said.status, &said.body["reason"]), (404, &json!("NOT_FOUND")), "{}", said.text);
     cluster.stop_all().await;
 }
 

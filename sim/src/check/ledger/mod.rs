@@ -7,6 +7,7 @@
 mod attempts;
 mod fires;
 mod record;
+mod requests;
 mod reruns;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,10 +16,11 @@ use dtask_core::codec::flat::EntryRef;
 use dtask_core::id::{InstanceId, RecordRef, Token};
 use dtask_core::limits;
 use dtask_core::spec::{AttemptOutcome, Profile};
-use dtask_core::state::{Applied, Command, Create, Start};
+use dtask_core::state::{Applied, Command, Create, Key, Start};
 use dtask_core::time::Timestamp;
 
 pub use self::record::{Attempt, End, Kind, Record};
+use self::requests::Said;
 use super::calendar::Calendar;
 use super::{Verdict, Violation, hold};
 
@@ -65,8 +67,10 @@ pub enum Meaning {
     StaleReport,
     /// A repeat was recognised.
     Repeated,
-    /// A request id came again, and made no second run.
+    /// A request id came again, and changed nothing.
     RequestRepeated,
+    /// A request id came again, for something else.
+    RequestReused,
     /// Another spec under a known id was refused.
     Conflict,
     /// A task was deleted.
@@ -79,8 +83,8 @@ pub struct Ledger {
     records: BTreeMap<u64, Record>,
     attempts: BTreeMap<Token, Attempt>,
     by_id: BTreeMap<Box<str>, u64>,
-    /// Request ids that made a run: of which task, and when.
-    requests: BTreeMap<Box<str>, (u64, Timestamp)>,
+    /// Request ids: what they stand for, and since when.
+    requests: BTreeMap<Box<str>, (Said, Timestamp)>,
     /// How many ids, of ended and deleted tasks and of requests, went into the table at most.
     ids_kept: u64,
     newest_token: Token,
@@ -126,7 +130,10 @@ impl Ledger {
             },
             Command::Close(close) => self.close(entry, close, answer),
             Command::Fire(fire) => self.fire(entry, fire, answer),
-            Command::Cancel { target } => self.cancel(entry, *target, answer),
+            Command::Cancel { target, key } => self.cancel(entry, *target, *key, answer),
+            Command::Claim { request, content } => {
+                self.request(entry.at, request, Said::Tasks(*content), answer)
+            }
             Command::Trigger { target, rerun } => {
                 self.rerun(entry, target.serial.0, *rerun, answer)
             }
@@ -275,8 +282,16 @@ impl Ledger {
         &mut self,
         entry: Entry<'_>,
         target: RecordRef,
+        key: Option<Key<'_>>,
         answer: Applied,
     ) -> Result<Meaning, Violation> {
+        if let Some(key) = key {
+            let said = Said::Cancel(target.serial.0);
+            let meaning = self.request(entry.at, key.request, said, answer)?;
+            if meaning != Meaning::Nothing {
+                return Ok(meaning);
+            }
+        }
         if matches!(answer, Applied::Refused(_)) {
             return Ok(Meaning::CancelTooLate);
         }
@@ -334,11 +349,6 @@ impl Ledger {
     pub fn find(&self, id: &str) -> Option<(u64, &Record)> {
         let serial = *self.by_id.get(id)?;
         self.records.get(&serial).map(|record| (serial, record))
-    }
-
-    /// Whether a request id has made a run.
-    pub fn has_run_for(&self, request: &str) -> bool {
-        self.requests.contains_key(request)
     }
 
     /// The attempt of a token.

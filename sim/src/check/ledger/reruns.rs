@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 
 use dtask_core::id::RecordRef;
-use dtask_core::limits;
 use dtask_core::state::{Again, Applied, Deed, Refusal, Rerun};
 use dtask_core::time::Timestamp;
 
-use super::{End, Entry, Kind, Ledger, Meaning};
+use super::{End, Entry, Kind, Ledger, Meaning, Said};
 use crate::check::{Verdict, Violation, hold};
 
 impl Ledger {
@@ -42,16 +41,14 @@ impl Ledger {
         rerun: Rerun<'_>,
         answer: Applied,
     ) -> Result<Meaning, Violation> {
-        let (run, opened) = match answer {
-            Applied::Fired { run: Some(run), opened } => (run, opened),
-            Applied::Repeated { .. } => {
-                let known = rerun.request.is_some_and(|it| self.requests.contains_key(it));
-                hold!("S9", known, "request {:?} repeats nothing", rerun.request);
-                return Ok(Meaning::RequestRepeated);
+        if let Some(key) = rerun.key {
+            let said = Said::Run(serial, rerun.wish);
+            let meaning = self.request(entry.at, key.request, said, answer)?;
+            if meaning != Meaning::Nothing {
+                return Ok(meaning);
             }
-            _ => return Ok(Meaning::Nothing),
-        };
-        self.s9_one_request_one_run(rerun.request, serial, entry.at)?;
+        }
+        let Applied::Fired { run: Some(run), opened } = answer else { return Ok(Meaning::Nothing) };
         let ended = self.records.get(&serial).is_some_and(|task| task.done.is_some());
         if run.serial.0 == serial || self.records.contains_key(&run.serial.0) {
             self.brought_forward(serial, run)?;
@@ -62,21 +59,6 @@ impl Ledger {
             self.open(entry, run, token, rerun.open.unwrap_or_default())?;
         }
         Ok(if ended { Meaning::Rerun { from_history: false } } else { Meaning::Triggered })
-    }
-
-    /// S9: a request id makes one run as long as it is remembered (P8.3).
-    fn s9_one_request_one_run(
-        &mut self,
-        request: Option<&str>,
-        serial: u64,
-        at: Timestamp,
-    ) -> Verdict {
-        let Some(request) = request else { return Ok(()) };
-        self.ids_kept += 1;
-        let before = self.requests.insert(request.into(), (serial, at));
-        let forgotten = before.is_none_or(|(_, then)| at.since(then) >= limits::DEDUP_WINDOW);
-        hold!("S9", forgotten, "request {request} runs serial {serial} a second time");
-        Ok(())
     }
 
     /// A run that waited for its moment runs now, as the only one.
