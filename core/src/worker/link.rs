@@ -28,6 +28,9 @@ pub(super) struct Link {
     /// Which of `servers` is asked next, when there is no hint.
     next: usize,
     hint: Option<Box<str>>,
+    /// The server that said nothing last: a frozen process still accepts connections, so another
+    /// one is asked first.
+    silent: Option<Box<str>>,
     /// Hints followed since the last wait.
     hops: u8,
     /// Tries without a Welcome since the last one.
@@ -72,6 +75,7 @@ impl Link {
             servers,
             next: 0,
             hint: None,
+            silent: None,
             hops: 0,
             failures: 0,
             rng,
@@ -201,6 +205,7 @@ impl Link {
     /// The host says that the connection has ended.
     pub(super) fn disconnected(&mut self, now: Instant, out: &mut Outbox<Effect>) {
         self.part("the connection ended", out);
+        self.avoid();
         self.retry(now);
     }
 
@@ -208,7 +213,19 @@ impl Link {
     pub(super) fn leave(&mut self, now: Instant, why: &'static str, out: &mut Outbox<Effect>) {
         out.push(Effect::Disconnect { connection: self.connection });
         self.part(why, out);
+        self.avoid();
         self.retry(now);
+    }
+
+    /// The server of the connection that has ended is not the next one to be asked.
+    fn avoid(&mut self) {
+        self.silent = match &mut self.state {
+            State::Connecting { server, .. } | State::Greeting { server, .. } => {
+                Some(core::mem::take(server))
+            }
+            State::Open(session) => Some(core::mem::take(&mut session.server)),
+            State::Waiting { .. } | State::Closed => None,
+        };
     }
 
     /// The server does not lead, and perhaps knows who does.
@@ -261,9 +278,20 @@ impl Link {
     }
 
     fn choose(&mut self) -> Box<str> {
-        if let Some(hint) = self.hint.take() {
+        let silent = self.silent.take();
+        // A follower that has not noticed yet names the leader that has gone silent.
+        if let Some(hint) = self.hint.take().filter(|hint| Some(hint) != silent.as_ref()) {
             return hint;
         }
+        let mut server = self.turn();
+        if Some(&server) == silent.as_ref() {
+            server = self.turn();
+        }
+        server
+    }
+
+    /// The server whose turn it is.
+    fn turn(&mut self) -> Box<str> {
         let server = self.servers.get(self.next).cloned().unwrap_or_default();
         self.next = (self.next + 1) % self.servers.len().max(1);
         server
