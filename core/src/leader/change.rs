@@ -12,7 +12,7 @@ use super::settle::refused;
 use crate::id::{RecordRef, Serial};
 use crate::machine::Outbox;
 use crate::node::io::Effect;
-use crate::node::request::{Reply, StoredTask};
+use crate::node::request::{Rejection, Reply, StoredTask};
 use crate::state::view::TaskView;
 use crate::state::{Again, Applied, Command, Deed, Key, Past, Refusal, Rerun, State};
 use crate::time::Timestamp;
@@ -102,7 +102,12 @@ impl Leader {
         out: &mut Outbox<Effect>,
     ) {
         let Asked { ticket, id, change, confirmed: _, past: _ } = asked;
-        let StoredTask { view, as_of } = stored;
+        let StoredTask { view, as_of, before_gap } = stored;
+        // Upholds S13: in the gap the task may have run again, or have been deleted, unless what the
+        // state remembers of its end says that the row is right.
+        if before_gap && !state.remembers_end(&id, view.serial, Past::of(&view, as_of).ended_at) {
+            return out.push(Effect::Answer { ticket, reply: Reply::Rejected(Rejection::InGap) });
+        }
         let mut open = None;
         let deed = match &change {
             Change::Rerun { wish, request, retry } => {

@@ -127,6 +127,9 @@ pub struct StoredTask {
     pub view: TaskView,
     /// [`Reply::NotLive`]'s `ended`: what came between that answer and the command is told by it.
     pub as_of: u64,
+    /// History names a gap behind the row (P9.5): what happened to the task in it, the row does not
+    /// tell.
+    pub before_gap: bool,
 }
 
 /// Which live tasks a walk returns.
@@ -270,6 +273,8 @@ pub enum Rejection {
     /// A re-send of an id that is unknown, at a time when ids are forgotten sooner than they should
     /// be: it may have run, and is not run now. HTTP 503.
     Forgotten,
+    /// What became of the task is lost in a gap of history (P9.5), so it is left as it is. HTTP 409.
+    InGap,
     /// A bound is reached. HTTP 429.
     Full {
         /// Which bound, in words with its number.

@@ -69,6 +69,14 @@ impl State {
         self.ended.find(id_hash(self.key, id.as_bytes())).map(|ended| ended.view())
     }
 
+    /// Tells whether what is known of the id's newest end is this: the creation `serial` ended at
+    /// `at`, and was not deleted.
+    pub fn remembers_end(&self, id: &str, serial: u64, at: Timestamp) -> bool {
+        self.ended.newest(id_hash(self.key, id.as_bytes())).is_some_and(|(_, ended)| {
+            ended.serial == serial && ended.ended_at == at && !ended.deleted
+        })
+    }
+
     /// The number that the next id gets which leaves memory.
     pub const fn ended_end(&self) -> u64 {
         self.ended.numbers().1

@@ -116,6 +116,7 @@ fn rejected(why: &Rejection) -> String {
         }
         Rejection::OutcomeUnknown => "outcome unknown".to_owned(),
         Rejection::Forgotten => "outcome unknown, the id may be forgotten".to_owned(),
+        Rejection::InGap => "refused, history has a gap".to_owned(),
         Rejection::Full { what, .. } => format!("refused, full: {what}"),
         Rejection::Unavailable { reason } => format!("refused, {reason}"),
         Rejection::Invalid { field, detail } => format!("refused, {field}: {detail}"),

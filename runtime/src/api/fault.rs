@@ -35,6 +35,7 @@ pub const REASONS: [&str; 19] = [
     "UNAVAILABLE",
     "LAGGING",
     "HISTORY_UNAVAILABLE",
+    "HISTORY_GAP",
     "INTERNAL",
 ];
 
@@ -225,6 +226,13 @@ impl From<Rejection> for Fault {
             Rejection::NotLeader { leader: _ } | Rejection::NoLeader => Self::no_leader(),
             Rejection::OutcomeUnknown => Self::outcome_unknown(),
             Rejection::Forgotten => Self::forgotten(),
+            Rejection::InGap => Self::new(
+                Code::FailedPrecondition,
+                "HISTORY_GAP",
+                "the history database was restored from an older backup, or was away for too long, \
+                 after it heard of this task: what became of the task since is lost, so it is left \
+                 as it is; submit a new one instead",
+            ),
             Rejection::Full { what, retry_after_ms } => {
                 Self::new(Code::ResourceExhausted, "QUEUE_FULL", what)
                     .retry_after_ms(i64::try_from(retry_after_ms).unwrap_or(i64::MAX))

@@ -85,6 +85,16 @@ pub(super) fn task(id: &str) -> Sql {
     sql
 }
 
+/// A gap behind the row of [`task`].
+pub(super) fn gap_behind(id: &str) -> Sql {
+    let mut sql = Sql::new(
+        "SELECT gaps.first FROM tasks JOIN dtask_gaps gaps ON gaps.last > tasks.change \
+         WHERE NOT deleted AND id = ",
+    );
+    sql.text(id).push(" LIMIT 1");
+    sql
+}
+
 /// One execution.
 pub(super) fn execution(token: Token) -> Sql {
     let mut sql = Sql::new(format!("SELECT {EXECUTIONS} FROM execution_logs WHERE id = "));

@@ -134,6 +134,11 @@ impl<S: Source> HistoryRead for Reader<S> {
         self.first(queries::task(id), rows::task)
     }
 
+    fn is_before_gap<'a>(&'a self, id: &'a str) -> Rows<'a, bool> {
+        let gap = self.first(queries::gap_behind(id), |row| row.number("first"));
+        Box::pin(async move { Ok(gap.await?.is_some()) })
+    }
+
     fn tasks(&self, query: TaskQuery) -> Rows<'_, Vec<TaskView>> {
         self.all(queries::task_page(&query), rows::task)
     }

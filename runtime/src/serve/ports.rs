@@ -122,6 +122,9 @@ pub trait HistoryRead: Send + Sync + 'static {
     fn cluster(&self) -> Rows<'_, Option<ClusterId>>;
     /// The newest incarnation of a task that was not deleted.
     fn task<'a>(&'a self, id: &'a str) -> Rows<'a, Option<TaskView>>;
+    /// Tells whether the database names a gap behind the row of that task (P9.5). Asked after the
+    /// row was read: a gap that was named meanwhile counts.
+    fn is_before_gap<'a>(&'a self, id: &'a str) -> Rows<'a, bool>;
     /// A page of tasks.
     fn tasks(&self, query: TaskQuery) -> Rows<'_, Vec<TaskView>>;
     /// A page of runs.

@@ -161,6 +161,10 @@ pub(crate) async fn tasks_written_again_leave_the_cursor_until_the_gap_is_noted<
     assert_eq!(count(&db.reader()).await, 4);
     let row = db.backend.numbers("SELECT first, last, tasks, runs, executions FROM dtask_gaps");
     assert_eq!(row.await, [3, 9, 3, 0, 5]);
+    db.writer.store(&db.lives(10, 10)).await.expect("stored");
+    for (id, before_gap) in [("task-000002", true), ("task-000010", false), ("nobody", false)] {
+        assert_eq!(db.reader().is_before_gap(id).await, Ok(before_gap), "{id}");
+    }
 }
 
 pub(crate) async fn a_batch_for_another_epoch_is_refused_and_stores_nothing<B: Backend>() {

@@ -15,6 +15,7 @@ use dtask_core::state::{Applied, Changes, Command, IndexKey, State};
 use dtask_core::time::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::gaps::{Departed, trims};
 use super::ledger::{Entry, Kind, Ledger, Meaning};
 use super::promises::Promises;
 use super::{Verdict, Violation, hold};
@@ -96,6 +97,7 @@ pub struct Chain {
     ledger: Ledger,
     /// Index of the entry that created each serial.
     created: BTreeMap<u64, u64>,
+    departed: Departed,
 }
 
 impl std::fmt::Debug for Chain {
@@ -127,6 +129,7 @@ impl Chain {
             changes: Changes::default(),
             ledger: Ledger::default(),
             created: BTreeMap::new(),
+            departed: Departed::default(),
         }
     }
 
@@ -194,7 +197,11 @@ impl Chain {
         meanings: &mut Meanings,
     ) -> Verdict {
         self.changes = Changes::default();
+        let stored = self.state.stored();
+        let trims = trims(data);
+        self.departed.before(&self.state, &trims);
         let result = self.state.apply(index, data, &mut self.changes);
+        self.departed.after(stored, &self.state, &trims);
         hold!("S24", result.is_ok(), "entry {index} is refused: {:?}", result.err());
         self.digests.push(self.state.digest());
         if data.is_empty() {
@@ -255,6 +262,11 @@ impl Chain {
     /// The ledger.
     pub const fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// What has left the replica's memory.
+    pub const fn departed(&self) -> &Departed {
+        &self.departed
     }
 
     /// The replica.

@@ -7,6 +7,7 @@ pub mod calendar;
 pub mod chain;
 pub mod durable;
 pub mod effects;
+pub mod gaps;
 pub mod history;
 pub mod ledger;
 pub mod promises;

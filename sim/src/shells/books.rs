@@ -291,6 +291,7 @@ impl Books {
                 | Meaning::Created { .. }
                 | Meaning::Closed { retried: false, .. }
                 | Meaning::CancelTooLate
+                | Meaning::Dropped
                 | Meaning::Repeated
                 | Meaning::Conflict => continue,
             };

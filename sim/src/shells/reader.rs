@@ -60,6 +60,10 @@ impl HistoryRead for SimReader {
         self.read(move |db| db.task(id).filter(|row| !row.deleted).map(|row| row.view.clone()))
     }
 
+    fn is_before_gap<'a>(&'a self, id: &'a str) -> Rows<'a, bool> {
+        self.read(move |db| db.task(id).is_some_and(|row| db.gaps().any(|gap| gap.to > row.number)))
+    }
+
     fn tasks(&self, query: TaskQuery) -> Rows<'_, Vec<TaskView>> {
         self.read(move |db| {
             let key = |row: &TaskRow| (row.view.created_at, row.view.id.clone());

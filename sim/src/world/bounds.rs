@@ -11,6 +11,11 @@ const LOOK_MICROS: u64 = 3_000_000;
 /// Groups of writes that may wait for a log thread: far above what a turn a tick can make.
 const LOG_QUEUE_MAX: usize = 20_000;
 
+/// Entries that may follow, and the time that may pass, before what waits for history is within its
+/// bound again (P9.5): a burst of reports is a burst of entries, and a drop takes a commit.
+const OVER_ENTRIES_MAX: u64 = 200;
+const OVER_MICROS_MAX: u64 = 10_000_000;
+
 impl World {
     /// Looks, in whatever phase the run is.
     pub(super) fn sample(&mut self) -> Verdict {
@@ -25,6 +30,24 @@ impl World {
     /// Begins to look.
     pub(super) fn samples_begin(&mut self) {
         self.agenda.push(LOOK_MICROS, Event::Sample);
+    }
+
+    /// B1: what waits for history goes beyond its bound for no longer than it takes to let the
+    /// oldest of it go. Looked at whenever the log grows.
+    pub(super) fn b1_history_is_bounded(&mut self) -> Verdict {
+        let (bytes, len) = (self.chain.state().outbox_bytes(), self.chain.len());
+        let max = self.config.history.outbox_bound();
+        if bytes <= max {
+            self.over_bound = None;
+            return Ok(());
+        }
+        let (since, at) = *self.over_bound.get_or_insert((len, self.at));
+        hold!(
+            "B1",
+            len - since <= OVER_ENTRIES_MAX || self.at - at <= OVER_MICROS_MAX,
+            "{bytes} B wait for history, and more than {max} since entry {since} of {len}"
+        );
+        Ok(())
     }
 
     /// B1: what waits anywhere is bounded.

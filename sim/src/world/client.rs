@@ -270,10 +270,16 @@ impl World {
             | Rejection::NotLeader { .. }
             | Rejection::Unavailable { .. }
             | Rejection::Full { .. } => {
+                if let Rejection::Full { what, .. } = rejection
+                    && what.contains("history")
+                {
+                    self.probes.hit(Probe::RefusedForHistory);
+                }
                 // Nothing was done; but another sending of the same id may be under way.
                 let call = if self.forgets() { marked(call) } else { call };
                 self.again(call);
             }
+            Rejection::InGap => self.probes.hit(Probe::RefusedInGap),
             Rejection::IdConflict { .. }
             | Rejection::Forgotten
             | Rejection::RequestReused

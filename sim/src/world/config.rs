@@ -23,7 +23,7 @@ pub enum Profile {
     Snapshot,
     /// Workers that hang, die, lose their connection; long pauses.
     Leases,
-    /// The database away, its acknowledgements lost.
+    /// The database away, restored from older backups, its acknowledgements lost, tiny bounds.
     History,
     /// Many recurring tasks.
     Cron,
@@ -230,6 +230,12 @@ pub struct HistoryFaults {
     pub slow_permille: u64,
     /// A partition is soon followed by broken connections to the database.
     pub resets: bool,
+    /// Mean time between backups and restores of them, in microseconds; zero means none.
+    pub restore_every: u64,
+    /// What may wait for history, in bytes (P9.5); zero means the product's own bound.
+    pub outbox_bytes_max: u64,
+    /// How long the database stays away after the healing, in microseconds.
+    pub stays_away: u64,
 }
 
 /// What clients do.
@@ -281,6 +287,8 @@ impl Config {
         };
         config.bias(rng);
         config.later(&mut Rng::new(seed).fork("later"));
+        // Drawn apart: what older seeds drew stays as it was.
+        config.history.bounds(&mut rng.fork("history bounds"), profile);
         config
     }
 
@@ -445,8 +453,7 @@ fn history(rng: &mut Rng) -> HistoryFaults {
         ack_lost_permille: maybe(rng, 1, 200),
         fail_permille: maybe(rng, 1, 200),
         commit_micros: log_uniform(rng, 500, 100_000),
-        slow_permille: 0,
-        resets: false,
+        ..HistoryFaults::default()
     }
 }
 

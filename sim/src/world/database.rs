@@ -2,18 +2,52 @@
 //! acknowledgements that may be lost.
 
 use dtask_core::id::ClusterId;
+use dtask_core::limits::OUTBOX_BYTES_MAX;
 use dtask_core::node::Input;
+use dtask_core::rng::Rng;
 use dtask_core::state::history::HistoryBatch;
 
 use super::World;
-use super::config::{around, log_uniform};
+use super::config::{HistoryFaults, Profile, around, log_uniform};
 use super::event::{Event, Life};
 use super::history::Aborted;
 use super::trace::Probe;
+use crate::check::gaps::s18_a_gap_is_what_was_lost;
 use crate::check::history::{s18_a_run_is_one_occasion, s18_rows_are_committed};
 
 /// How long a host waits before it tries to open the database again.
 const RETRY_MICROS: u64 = 500_000;
+
+impl HistoryFaults {
+    /// Backups and bounds so tiny that they bite.
+    pub(super) fn bounds(&mut self, rng: &mut Rng, profile: Profile) {
+        let odds = match profile {
+            Profile::Calm => return,
+            Profile::History => 2,
+            _ => 8,
+        };
+        if rng.chance(1, odds) {
+            self.restore_every = log_uniform(rng, 2_000_000, 30_000_000);
+        }
+        if rng.chance(1, odds) {
+            self.outbox_bytes_max = log_uniform(rng, 4_000, 200_000);
+            self.outage_every = log_uniform(rng, 2_000_000, 20_000_000);
+            self.outage_max = 60_000_000;
+            // Longer than L3's bound.
+            if rng.chance(1, 4) {
+                self.stays_away = log_uniform(rng, 420_000_000, 600_000_000);
+            }
+        }
+    }
+
+    /// What may wait for history (P9.5).
+    pub const fn outbox_bound(&self) -> u64 {
+        match self.outbox_bytes_max {
+            0 => OUTBOX_BYTES_MAX,
+            bytes => bytes,
+        }
+    }
+}
 
 impl World {
     /// The node `who` cannot know the epoch of a database that does not exist yet: the first
@@ -101,11 +135,19 @@ impl World {
         }
         let occasions = s18_a_run_is_one_occasion(&self.history, batch);
         let result = self.history.store(batch);
-        if result.is_ok()
-            && let Err(violation) = s18_rows_are_committed(&self.chain, batch).and(occasions)
-        {
-            self.violate(violation);
-            return;
+        if result.is_ok() {
+            let (departed, undone) = (self.chain.departed(), self.history.undone());
+            let verdict =
+                s18_rows_are_committed(&self.chain, batch).and(occasions).and_then(|()| {
+                    s18_a_gap_is_what_was_lost(departed, undone, self.chain.state(), batch)
+                });
+            if let Err(violation) = verdict {
+                self.violate(violation);
+                return;
+            }
+            if batch.gap.is_some() {
+                self.probes.hit(Probe::GapNoted);
+            }
         }
         let result = match result {
             Ok(cursor) if !silent => Ok((cursor.epoch, cursor.through)),
@@ -123,6 +165,20 @@ impl World {
             Err(Aborted::Foreign) => Err(()),
         };
         self.agenda.push(at, Event::HistoryDone(life, generation, result));
+    }
+
+    /// The operator backs the database up, or restores an older backup. Transactions under way meet
+    /// what they find.
+    pub(super) fn history_restore(&mut self) {
+        if self.rng.history.chance(1, 2) {
+            self.history.back_up();
+            self.note(0, "database backed up", [self.history.through(), 0, 0]);
+        } else if let Some(undone) = self.history.restore() {
+            self.note(0, "database restored", [self.history.through(), undone, 0]);
+            if undone > 0 {
+                self.probes.hit(Probe::HistoryRestored);
+            }
+        }
     }
 
     /// The host learns how its transaction ended.

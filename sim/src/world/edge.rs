@@ -48,7 +48,8 @@ impl World {
             | TaskStatus::Skipped => {}
             TaskStatus::Waiting | TaskStatus::Ready | TaskStatus::Running => return Some(away()),
         }
-        *past = Some(Box::new(StoredTask { view: row.view.clone(), as_of: ended }));
+        let before_gap = self.history.gaps().any(|gap| gap.to > row.number);
+        *past = Some(Box::new(StoredTask { view: row.view.clone(), as_of: ended, before_gap }));
         let slow = self.rng.history.chance(1, 6);
         let time = if slow { SLOW_LOOK_MICROS } else { LOOK_MICROS };
         let at = self.at + 1 + around(&mut self.rng.history, time);

@@ -120,6 +120,8 @@ pub enum Fault {
     HistoryOutage,
     /// Breaks every connection to the database.
     HistoryReset,
+    /// Backs the database up, or restores it from the last backup.
+    HistoryRestore,
     /// Ends the safety phase.
     Heal,
     /// Puts one node out of order for good, some time after the healing.

@@ -10,6 +10,7 @@ use dtask_core::worker::Assignment;
 use super::World;
 use super::call::Call;
 use super::trace::Probe;
+use crate::check::gaps::Excuses;
 use crate::check::ledger::Meaning;
 use crate::check::{Verdict, answers, history, hold};
 
@@ -58,6 +59,7 @@ impl World {
             if !meanings.is_empty() {
                 self.b1_within_bounds()?;
             }
+            self.b1_history_is_bounded()?;
             for meaning in meanings {
                 self.probe_meaning(who, meaning);
             }
@@ -122,6 +124,9 @@ impl World {
                     | AttemptOutcome::Lost
                     | AttemptOutcome::Cancelled => {}
                 }
+                if self.is_full_of_history() {
+                    self.probes.hit(Probe::ClosedBeyondBound);
+                }
                 if !retried {
                     return;
                 }
@@ -131,6 +136,9 @@ impl World {
                 let leads = self.nodes[who].leads_since;
                 if leads.is_some_and(|since| self.at - since < NEW_LEADER_MICROS) {
                     self.probes.hit(Probe::FiredAfterElection);
+                }
+                if self.is_full_of_history() {
+                    self.probes.hit(Probe::FiredBeyondBound);
                 }
                 if skipped { Probe::FireSkipped } else { Probe::Fired }
             }
@@ -143,8 +151,14 @@ impl World {
             Meaning::CancelTooLate => Probe::CancelTooLate,
             Meaning::StaleReport => Probe::StaleReportRefused,
             Meaning::Deleted => Probe::Deleted,
+            Meaning::Dropped => Probe::ChangesDropped,
         };
         self.probes.hit(probe);
+    }
+
+    /// P9.5: new work is refused.
+    fn is_full_of_history(&self) -> bool {
+        self.chain.state().outbox_bytes() > self.config.history.outbox_bound() / 4 * 3
     }
 
     /// Judges an answer as it leaves a node: S4 and S7 for acknowledged submits, S17's promise, S27
@@ -262,13 +276,20 @@ impl World {
         }
     }
 
+    /// S18: the newest creation of a task ended in a gap that the database names.
+    fn is_excused(&self, id: &str) -> bool {
+        let gaps = self.history.gaps().map(|gap| (gap.from, gap.to));
+        let excuses = Excuses::new(gaps, self.chain.departed(), self.chain.state());
+        self.chain.ledger().find(id).is_some_and(|(serial, _)| excuses.task(id, serial))
+    }
+
     /// What must hold at the very end: S7, S10, S18 and B1 in full.
     pub(super) fn judge_end(&self) -> Verdict {
         let (ledger, state) = (self.chain.ledger(), self.chain.state());
         self.promises.s7_nothing_acknowledged_is_lost(
             ledger,
             |id| state.find(id).is_some(),
-            |id| self.history.task(id).is_some(),
+            |id| self.history.task(id).is_some() || self.is_excused(id),
         )?;
         history::s18_history_is_exact(&self.chain, &self.history)?;
         for &node in self.core.iter().filter(|&&node| !self.is_mistaken(node)) {

@@ -64,7 +64,7 @@ impl World {
         let since = self.at - self.healed_at;
         self.l1_a_leader(since)?;
         self.l2_fresh_tasks_run()?;
-        self.l4_history_catches_up(since)?;
+        self.l4_history_catches_up()?;
         self.l5_all_agree(since)?;
         self.l3_due_tasks_end(since)?;
         let odd = self.l9_the_odd_one_does_not_lead()?;
@@ -114,11 +114,13 @@ impl World {
     /// L2: fresh submits, reads and runs within 30 s of a leader.
     fn l2_fresh_tasks_run(&self) -> Verdict {
         let Some(led_at) = self.progress.led_at else { return Ok(()) };
+        // P9.5: new work may be refused until history is back.
+        let led_at = led_at.max(self.history.down_until);
         let first = self.progress.fresh.len().min(FRESH_TASKS as usize);
         let open: Vec<usize> = (0..first).filter(|&number| !self.progress.fresh[number]).collect();
         hold!(
             "L2",
-            open.is_empty() || self.at - led_at <= FRESH_MICROS,
+            open.is_empty() || self.at <= led_at + FRESH_MICROS,
             "fresh tasks {open:?} have not run within 30 s of a leader: {}",
             self.describe(open.first().map(|number| format!("fresh-{number}")))
         );
@@ -148,17 +150,19 @@ impl World {
     }
 
     /// L4: history holds, within 60 s, everything that had happened when it came back.
-    fn l4_history_catches_up(&mut self, since: u64) -> Verdict {
-        if self.progress.led_at.is_none() || self.progress.lag_zero {
+    fn l4_history_catches_up(&mut self) -> Verdict {
+        let back = self.healed_at.max(self.history.down_until);
+        if self.progress.led_at.is_none() || self.progress.lag_zero || self.at < back {
             return Ok(());
         }
+        let since = self.at - back;
         let goal = *self.progress.lag_goal.get_or_insert(self.chain.changes());
         let stored = self.history.through();
         self.progress.lag_zero = stored >= goal;
         hold!(
             "L4",
             stored >= goal || since <= LEAD_MICROS + LAG_MICROS,
-            "history holds {stored} of {goal} changes {since} us after the healing"
+            "history holds {stored} of {goal} changes {since} us after it came back"
         );
         Ok(())
     }

@@ -93,6 +93,8 @@ pub struct World {
     clients: Vec<Client>,
     calls: Calls,
     history: HistoryDb,
+    /// The entry and the moment at which what waits for history went beyond its bound.
+    over_bound: Option<(u64, u64)>,
     transfers: Transfers,
     trace: Trace,
     probes: Probes,
@@ -172,6 +174,7 @@ impl World {
             clients,
             calls: Calls::default(),
             history: HistoryDb::default(),
+            over_bound: None,
             transfers: Transfers::default(),
             trace: Trace::default(),
             probes: Probes::default(),

@@ -55,7 +55,9 @@ impl World {
     /// Where every voter lives on, one of them may be struck: the others must lead.
     pub(super) fn plan_odd(&mut self) {
         let voters = self.config.nodes;
-        if voters < 3 || self.core.len() < voters || self.rng.odd.chance(1, 4) {
+        // Without history new work is refused in the end, and L9 asks for new work.
+        let refusing = self.config.history.stays_away > 0;
+        if voters < 3 || self.core.len() < voters || refusing || self.rng.odd.chance(1, 4) {
             return;
         }
         let mut kind = [Kind::Clock, Kind::State, Kind::Disk][self.rng.odd.below(3) as usize];

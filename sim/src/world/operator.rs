@@ -21,6 +21,7 @@ impl World {
             Fault::WorkerPause,
             Fault::WorkerDrain,
             Fault::HistoryOutage,
+            Fault::HistoryRestore,
         ] {
             self.again_later(fault);
         }
@@ -39,6 +40,7 @@ impl World {
             Fault::WorkerPause => config.worker.pause_every,
             Fault::WorkerDrain => config.worker.drain_every,
             Fault::HistoryOutage => config.history.outage_every,
+            Fault::HistoryRestore => config.history.restore_every,
             Fault::HistoryReset
             | Fault::Restart(_)
             | Fault::WorkerStart(_)
@@ -76,6 +78,7 @@ impl World {
                 self.history.down_until = self.history.down_until.max(self.at + long);
                 self.note(0, "database away", [long, 0, 0]);
             }
+            (Fault::HistoryRestore, _) => self.history_restore(),
             (Fault::WorkerDeath, Some(who)) => {
                 self.worker_die(who);
                 let down = log_uniform(&mut self.rng.operator, 10_000, 20_000_000);
@@ -229,7 +232,11 @@ impl World {
         nodes.sort_unstable();
         self.core = nodes;
         self.net.heal();
-        self.history.down_until = 0;
+        // P9.5: what was accepted goes on without history, for longer than L3's bound.
+        self.history.down_until = match self.config.history.stays_away {
+            0 => 0,
+            long => self.at + long,
+        };
         self.config.history.ack_lost_permille = 0;
         self.config.history.fail_permille = 0;
         self.config.history.slow_permille = 0;

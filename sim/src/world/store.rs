@@ -245,6 +245,7 @@ impl World {
             inflight_bytes_max: self.config.inflight_bytes,
             digest_every: self.config.digest_every,
             ended_ids_max: self.config.ended_ids_max,
+            outbox_bytes_max: self.config.history.outbox_bound(),
             ..NodeConfig::new(id, voters, incarnation, self.rng.node.next_u64())
         }
     }

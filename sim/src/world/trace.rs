@@ -178,6 +178,18 @@ probes! {
     CursorAhead = "history ahead of a deposed leader",
     /// History was away.
     HistoryDown = "history down",
+    /// The database came back older.
+    HistoryRestored = "history restored from an older backup",
+    /// A gap was noted in the database.
+    GapNoted = "history gap noted",
+    /// New work was refused because too much waits for history.
+    RefusedForHistory = "submit refused while history is away",
+    /// Changes left memory unstored.
+    ChangesDropped = "changes dropped unstored",
+    /// A schedule fired while new work was refused.
+    FiredBeyondBound = "fired while history is full",
+    /// An attempt ended while new work was refused.
+    ClosedBeyondBound = "attempt ended while history is full",
     /// A clock stepped on the leader.
     ClockStepLeader = "leader's wall clock stepped",
     /// A leader whose clock was off handed leadership on.
@@ -234,6 +246,8 @@ probes! {
     EdgeReadHistory = "edge read history",
     /// A caller's node could not read history.
     EdgeHistoryAway = "edge found history away",
+    /// What history tells of a task from before a gap was not believed.
+    RefusedInGap = "act on a task from before a gap refused",
     /// A request id came twice.
     RequestRepeated = "request repeated",
     RequestReused = "request id reused",

@@ -141,6 +141,26 @@ fn a_row_that_is_older_than_the_latest_end_brings_nothing_back() {
 }
 
 #[test]
+fn what_is_remembered_of_an_end_vouches_for_its_row_alone() {
+    let mut rig = Rig::new();
+    let row = ended(&mut rig, "a", AttemptOutcome::Cancelled);
+    let end = |row: &TaskRow| row.view.finished_at.expect("it has ended");
+    let vouches =
+        |rig: &Rig, row: &TaskRow| rig.state.remembers_end("a", row.view.serial, end(row));
+    assert!(vouches(&rig, &row));
+    assert!(!rig.state.remembers_end("a", row.view.serial + 1, end(&row)));
+    rig.pass(10);
+    let (_, token) = fired(rig.one(again(&rig, &row, Deed::Run(rerun(Wish::Trigger, None)))));
+    rig.end(token, AttemptOutcome::Succeeded);
+    let later = rows(&rig).0.pop().expect("its row");
+    rig.store_all();
+    assert!(vouches(&rig, &later) && !vouches(&rig, &row));
+    assert_eq!(rig.one(again(&rig, &later, Deed::Delete { cancel: false })), Applied::Done);
+    rig.store_all();
+    assert!(!vouches(&rig, &later), "it was deleted");
+}
+
+#[test]
 fn an_id_that_names_another_task_by_now_brings_nothing_back() {
     let mut rig = Rig::new();
     let row = ended(&mut rig, "a", AttemptOutcome::Cancelled);

@@ -139,25 +139,41 @@ impl Calls {
                 Err(No::AskLeader(address)) => return Ok(Done::AskLeader(address)),
                 Err(No::Refused(fault)) => return Err(self.refused(fault)),
             };
-            let view = self.ended_row(id, stored).await.map_err(|fault| self.refused(fault))?;
-            past = Some(Box::new(StoredTask { view, as_of }));
+            let row = self.ended_row(id, stored).await.map_err(|fault| self.refused(fault))?;
+            let (view, before_gap) = row;
+            past = Some(Box::new(StoredTask { view, as_of, before_gap }));
         }
         let detail = "others kept acting on the task; nothing was done, try again";
         let busy = Fault::new(Code::Unavailable, "UNAVAILABLE", detail).retry_after_ms(100);
         Err(self.refused(busy))
     }
 
-    /// The row of a task that has ended and left memory with change `stored` at the latest.
-    async fn ended_row(&self, id: &str, stored: u64) -> Result<TaskView, Fault> {
-        // P8.6: a database that is away, or that was restored from an older backup and has not
-        // come level, proves nothing.
-        if let Some(history) = &self.history
-            && !history.covers(stored, LEVEL_MAX).await
-        {
+    /// The row of a task that has ended and left memory with change `stored` at the latest, and
+    /// whether history names a gap behind it.
+    async fn ended_row(&self, id: &str, stored: u64) -> Result<(TaskView, bool), Fault> {
+        self.level_with(stored).await?;
+        let view = self.stored(id).await?;
+        if !is_terminal(view.status) {
             return Err(Fault::history_unavailable());
         }
-        let view = self.stored(id).await?;
-        if is_terminal(view.status) { Ok(view) } else { Err(Fault::history_unavailable()) }
+        // It may have been restored just before that look, and its gap not have been named yet.
+        self.level_with(stored).await?;
+        let before_gap = match &self.history {
+            Some(history) => history.is_before_gap(id).await.map_err(|away| self.away(&away))?,
+            None => false,
+        };
+        Ok((view, before_gap))
+    }
+
+    /// P8.6: a database that is away, or that was restored from an older backup and has not come
+    /// level, proves nothing.
+    async fn level_with(&self, stored: u64) -> Result<(), Fault> {
+        match &self.history {
+            Some(history) if !history.covers(stored, LEVEL_MAX).await => {
+                Err(Fault::history_unavailable())
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     async fn cancel(

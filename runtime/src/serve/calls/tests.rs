@@ -123,6 +123,10 @@ impl HistoryRead for Moving {
         self.now(Some(task(TaskStatus::Running)), Some(task(end)))
     }
 
+    fn is_before_gap<'a>(&'a self, _: &'a str) -> Rows<'a, bool> {
+        self.now(false, false)
+    }
+
     fn tasks(&self, _: TaskQuery) -> Rows<'_, Vec<TaskView>> {
         self.now(vec![task(TaskStatus::Running)], vec![task(TaskStatus::Succeeded)])
     }

@@ -75,6 +75,8 @@ pub enum Meaning {
     Conflict,
     /// A task was deleted.
     Deleted,
+    /// Changes left memory unstored.
+    Dropped,
 }
 
 /// The ledger.
@@ -141,11 +143,13 @@ impl Ledger {
             Command::Delete { target, cancel } => {
                 self.delete(entry, target.serial.0, *cancel, answer)
             }
+            Command::HistoryDropped { .. } => {
+                Ok(if answer == Applied::Done { Meaning::Dropped } else { Meaning::Nothing })
+            }
             Command::TimeOut { .. }
             | Command::RegisterInstance { .. }
             | Command::RetireInstance { .. }
             | Command::HistoryStored { .. }
-            | Command::HistoryDropped { .. }
             | Command::SetAddresses { .. } => Ok(Meaning::Nothing),
         }
     }
