@@ -16,7 +16,7 @@ use super::views;
 const ELECTION_RETRY_MS: i64 = 500;
 
 /// The closed list of reasons (`types.proto` documents each).
-pub const REASONS: [&str; 19] = [
+pub const REASONS: [&str; 20] = [
     "FIELD_INVALID",
     "CRON_INVALID",
     "TIMEZONE_UNKNOWN",
