@@ -29,7 +29,8 @@ impl Node {
             Request::Tasks { ids: Some(ids), .. } => {
                 let found = ids.iter().filter_map(|id| self.state.find(id));
                 let tasks = found.filter_map(|task| self.view(task)).collect();
-                Reply::Tasks { tasks, next: None }
+                let deleted = ids.iter().filter(|id| self.state.is_deleted(id)).cloned().collect();
+                Reply::Tasks { tasks, deleted, next: None }
             }
             Request::Tasks { ids: None, filter, cursor, limit, .. } => {
                 self.walk_tasks(&filter, cursor, limit)
@@ -114,7 +115,7 @@ impl Node {
             }
             tasks.len() < limit as usize
         });
-        Reply::Tasks { tasks, next }
+        Reply::Tasks { tasks, deleted: Vec::new(), next }
     }
 
     pub(super) fn cluster_view(&self) -> ClusterView {

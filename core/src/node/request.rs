@@ -160,6 +160,8 @@ pub enum Reply {
     Tasks {
         /// In slot order, or in the order of the ids asked for (missing ones left out).
         tasks: Vec<TaskView>,
+        /// The ids asked for whose newest creation was deleted: history may learn of it later.
+        deleted: Vec<Box<str>>,
         /// Where to go on.
         next: Option<u64>,
     },

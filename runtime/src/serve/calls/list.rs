@@ -74,7 +74,7 @@ impl Calls {
     ) -> Result<v1::ListTasksResponse, Fault> {
         let question = Request::Tasks { ids: None, filter, cursor, limit, stale };
         match self.put(Call::default(), question).await {
-            Ok(Reply::Tasks { tasks, next }) => Ok(v1::ListTasksResponse {
+            Ok(Reply::Tasks { tasks, next, .. }) => Ok(v1::ListTasksResponse {
                 tasks: tasks.into_iter().map(views::task).collect(),
                 next_page_token: next
                     .map_or_else(String::new, |cursor| Place::Walk(cursor).token(fingerprint)),
@@ -99,8 +99,8 @@ impl Calls {
         let filter_none = TaskFilter::default();
         let question =
             Request::Tasks { ids: Some(ids), filter: filter_none, cursor: 0, limit, stale: true };
-        let live = match self.put(Call::default(), question).await {
-            Ok(Reply::Tasks { tasks, .. }) => tasks,
+        let (live, deleted) = match self.put(Call::default(), question).await {
+            Ok(Reply::Tasks { tasks, deleted, .. }) => (tasks, deleted),
             Ok(reply) => return Err(odd(&reply)),
             Err(No::Refused(fault)) => return Err(fault),
             Err(No::AskLeader(_)) => return Err(Fault::no_leader()),
@@ -111,6 +111,8 @@ impl Calls {
         for row in rows {
             let row = match live.remove(&(row.id.clone(), row.serial)) {
                 Some(live) => live,
+                // Upholds S19: history has not heard of it yet.
+                None if deleted.contains(&row.id) => continue,
                 None if is_terminal(row.status) => row,
                 // It left memory after the page was read, so its last row is stored by now. A row
                 // of a later creation has a place of its own in the list.

@@ -164,14 +164,17 @@ fn cluster_view() -> ClusterView {
     }
 }
 
-/// A node that has nothing in memory.
-async fn empty_node(mut inbox: Inbox) {
+/// A node that has nothing in memory, but for what it knows of deletes.
+async fn empty_node(mut inbox: Inbox, deleted: &[&str]) {
     while let Some(arrival) = inbox.arrivals.recv().await {
         let Arrival::Ask { request, answer: Answer::Once(answer), .. } = arrival else { continue };
         let reply = match request {
             Request::Barrier => Reply::Applied { index: 9, changes: 9 },
             Request::Cluster => Reply::Cluster(Box::new(cluster_view())),
-            Request::Tasks { .. } => Reply::Tasks { tasks: Vec::new(), next: None },
+            Request::Tasks { .. } => {
+                let deleted = deleted.iter().map(|id| Box::from(*id)).collect();
+                Reply::Tasks { tasks: Vec::new(), deleted, next: None }
+            }
             _ => Reply::NotLive { stored: 9, ended: 9 },
         };
         // A caller that has gone needs none.
@@ -180,8 +183,12 @@ async fn empty_node(mut inbox: Inbox) {
 }
 
 fn calls(history: Moving) -> Calls {
+    calls_after(history, &[])
+}
+
+fn calls_after(history: Moving, deleted: &'static [&'static str]) -> Calls {
     let (node, inbox) = inbox();
-    tokio::spawn(empty_node(inbox));
+    tokio::spawn(empty_node(inbox, deleted));
     let status = Arc::new(NodeStatus::new(NodeId(1)));
     Calls::new(node, status, Some(Arc::new(history)))
 }
@@ -192,6 +199,16 @@ async fn a_list_shows_the_end_of_a_task_that_leaves_memory_after_its_row_was_rea
     let page = page.expect("a page");
     let shown: Vec<_> = page.tasks.iter().map(v1::Task::status).collect();
     assert_eq!((shown, page.partial), (vec![v1::TaskStatus::Succeeded], false));
+}
+
+#[tokio::test]
+async fn a_list_leaves_out_what_was_deleted_before_history_hears_of_it() {
+    let ended = || Moving { read: true.into(), ..Moving::default() };
+    let page = calls(ended()).tasks(v1::ListTasksRequest::default()).await.expect("a page");
+    assert_eq!(page.tasks.len(), 1);
+    let calls = calls_after(ended(), &["a"]);
+    let page = calls.tasks(v1::ListTasksRequest::default()).await.expect("a page");
+    assert_eq!(page.tasks, []);
 }
 
 #[tokio::test]
