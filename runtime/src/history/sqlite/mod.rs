@@ -2,6 +2,7 @@
 //! file; only the leader writes.
 
 mod reader;
+mod row;
 mod statements;
 mod writer;
 

@@ -8,9 +8,9 @@ use std::sync::LazyLock;
 use dtask_core::spec::draft::words;
 use dtask_core::spec::{Recurrence, Rule};
 use dtask_core::state::history::{AttemptRow, HistoryGap, RunRow, TaskRow};
-use dtask_core::time::Timestamp;
-use rusqlite::{CachedStatement, Connection, ToSql};
+use rusqlite::Connection;
 
+use super::row::Row;
 use super::words::{CAUSES, OUTCOMES, STATUSES, WAITS, word};
 
 /// A table as its upsert sees it: the columns in the order in which rows bind them.
@@ -216,57 +216,6 @@ fn upsert<R>(
     Ok(())
 }
 
-/// A prepared statement that takes its values in the order of the columns.
-struct Row<'db> {
-    statement: CachedStatement<'db>,
-    /// Values so far.
-    values: usize,
-    failed: Option<rusqlite::Error>,
-}
-
-impl<'db> Row<'db> {
-    fn new(db: &'db Connection, sql: &str) -> rusqlite::Result<Self> {
-        Ok(Self { statement: db.prepare_cached(sql)?, values: 0, failed: None })
-    }
-
-    fn put(&mut self, value: impl ToSql) -> &mut Self {
-        self.values += 1;
-        if let Err(error) = self.statement.raw_bind_parameter(self.values, value) {
-            self.failed = Some(error);
-        }
-        self
-    }
-
-    /// Numbers stay below 2^63 (tokens below 2^53, P7.1); one beyond is stored as the largest.
-    fn number(&mut self, value: u64) -> &mut Self {
-        self.put(i64::try_from(value).unwrap_or(i64::MAX))
-    }
-
-    fn time(&mut self, at: Timestamp) -> &mut Self {
-        self.put(at.as_micros())
-    }
-
-    fn maybe_time(&mut self, at: Option<Timestamp>) -> &mut Self {
-        self.put(at.map(Timestamp::as_micros))
-    }
-
-    fn nulls(&mut self, count: usize) -> &mut Self {
-        for _ in 0..count {
-            self.put(None::<i64>);
-        }
-        self
-    }
-
-    /// Writes the row and makes ready for the next one.
-    fn store(&mut self) -> rusqlite::Result<()> {
-        self.values = 0;
-        if let Some(error) = self.failed.take() {
-            return Err(error);
-        }
-        self.statement.raw_execute().map(drop)
-    }
-}
-
 /// Whether all of [`RARE`] is NULL.
 fn is_plain(task: &TaskRow) -> bool {
     let view = &task.view;
@@ -282,9 +231,9 @@ fn bind_task(row: &mut Row<'_>, task: &TaskRow) {
     let view = &task.view;
     let profile = &view.profile;
     let plain = is_plain(task);
-    row.put(&*view.id).number(view.serial).number(task.number).put(task.deleted);
-    row.put(&*view.name).put(&*profile.kind).put(&*profile.queue);
-    row.put(word(&STATUSES, &view.status)).put(view.priority).put(&view.payload[..]);
+    row.own_text(&view.id).number(view.serial).number(task.number).number(task.deleted);
+    row.own_text(&view.name).text(&profile.kind).text(&profile.queue);
+    row.text(word(&STATUSES, &view.status)).number(view.priority).bytes(&view.payload);
     if !plain {
         row.maybe_time(view.at);
         match &view.recurrence {
@@ -293,20 +242,20 @@ fn bind_task(row: &mut Row<'_>, task: &TaskRow) {
         };
     }
     let retry = &profile.retry;
-    row.put(retry.max_retries).put(word(&words::BACKOFF, &retry.backoff));
+    row.number(retry.max_retries).text(word(&words::BACKOFF, &retry.backoff));
     row.number(retry.backoff_base_ms).number(retry.backoff_max_ms);
     match retry.no_retry_exit.as_slice() {
-        [] => row.put("[]"),
+        [] => row.text("[]"),
         // JSON: [1,2].
-        codes => row.put(format!("{codes:?}")),
+        codes => row.text(&format!("{codes:?}")),
     };
     row.number(profile.run_timeout_ms);
     if !plain {
         match &view.wait {
             None => row.nulls(4),
             Some(wait) => row
-                .put(word(&WAITS, &wait.code))
-                .put(wait.message.as_str())
+                .text(word(&WAITS, &wait.code))
+                .text(wait.message.as_str())
                 .time(wait.since)
                 .maybe_time(wait.until),
         };
@@ -314,19 +263,19 @@ fn bind_task(row: &mut Row<'_>, task: &TaskRow) {
     match &view.last_run {
         None => row.nulls(7),
         Some(run) => row
-            .put(run.run.0)
-            .put(word(&CAUSES, &run.cause))
+            .number(run.run.0)
+            .text(word(&CAUSES, &run.cause))
             .time(run.scheduled_for)
-            .put(word(&STATUSES, &run.status))
-            .put(&*run.reason)
-            .put(run.attempts)
-            .put(run.retry_of.map(|run| run.0)),
+            .text(word(&STATUSES, &run.status))
+            .text(&run.reason)
+            .number(run.attempts)
+            .maybe(run.retry_of.map(|run| run.0.into())),
     };
     row.maybe_time(view.last_success_at);
     if !plain {
         row.maybe_time(view.last_failure_at);
     }
-    row.put(view.consecutive_failures).put(view.runs_count).put(view.revision);
+    row.number(view.consecutive_failures).number(view.runs_count).number(view.revision);
     row.time(view.created_at).time(view.updated_at);
     if !plain {
         row.maybe_time(view.next_run_at);
@@ -341,30 +290,31 @@ fn bind_recurrence<'r, 'db>(row: &'r mut Row<'db>, recurrence: &Recurrence) -> &
             row.number(*period_ms).maybe_time(*start).nulls(4);
         }
         Rule::Cron { expr, zone, gap, fold } => {
-            row.nulls(2).put(&**expr).put(&**zone);
-            row.put(word(&words::DST_GAP, gap)).put(word(&words::DST_FOLD, fold));
+            row.nulls(2).text(expr).text(zone);
+            row.text(word(&words::DST_GAP, gap)).text(word(&words::DST_FOLD, fold));
         }
     }
-    row.put(word(&words::MISFIRE, &recurrence.misfire))
+    row.text(word(&words::MISFIRE, &recurrence.misfire))
         .number(recurrence.catch_up_ms)
-        .put(word(&words::OVERLAP, &recurrence.overlap))
+        .text(word(&words::OVERLAP, &recurrence.overlap))
 }
 
 fn bind_run(row: &mut Row<'_>, run: &RunRow) {
     let view = &run.view;
-    row.put(&*run.task_id).number(run.incarnation).put(view.run.0).number(run.number);
-    row.put(word(&CAUSES, &view.cause)).time(view.scheduled_for);
-    row.put(word(&STATUSES, &view.status)).put(&*view.reason).put(view.attempts);
-    row.put(view.retry_of.map(|run| run.0));
+    row.text(&run.task_id).number(run.incarnation).number(view.run.0).number(run.number);
+    row.text(word(&CAUSES, &view.cause)).time(view.scheduled_for);
+    row.text(word(&STATUSES, &view.status)).text(&view.reason).number(view.attempts);
+    row.maybe(view.retry_of.map(|run| run.0.into()));
 }
 
 fn bind_attempt(row: &mut Row<'_>, attempt: &AttemptRow) {
     let view = &attempt.view;
-    row.number(view.token.0).number(attempt.number).put(&*attempt.task_id);
-    row.number(attempt.incarnation).put(attempt.run.0).put(view.attempt);
-    row.put(&*attempt.queue).put(&*view.worker);
-    row.put(word(&OUTCOMES, &view.outcome)).put(view.stop_requested);
-    row.put(&view.output[..]).put(&view.tail[..]).put(&*view.error).put(view.exit_code);
+    row.number(view.token.0).number(attempt.number).own_text(&attempt.task_id);
+    row.number(attempt.incarnation).number(attempt.run.0).number(view.attempt);
+    row.text(&attempt.queue).text(&view.worker);
+    row.text(word(&OUTCOMES, &view.outcome)).number(view.stop_requested);
+    row.bytes(&view.output).bytes(&view.tail).text(&view.error);
+    row.maybe(view.exit_code.map(i64::from));
     row.time(view.scheduled_for).time(view.opened_at);
     row.maybe_time(view.started_at).maybe_time(view.finished_at);
 }
