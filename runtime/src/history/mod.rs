@@ -18,6 +18,8 @@ mod reader;
 #[cfg(not(madsim))]
 mod rows;
 #[cfg(not(madsim))]
+mod spans;
+#[cfg(not(madsim))]
 pub mod sqlite;
 pub mod thread;
 #[cfg(not(madsim))]

@@ -11,6 +11,7 @@ use dtask_core::node::TaskFilter;
 use dtask_core::state::view::TaskStatus;
 use dtask_core::time::Timestamp;
 
+use super::spans::{self, Spans, Words};
 use super::words::{OUTCOMES, STATUSES, word};
 use crate::serve::ports::{ExecutionQuery, RunQuery, TaskQuery};
 
@@ -61,19 +62,19 @@ impl Sql {
         Self { text: text.into(), values: Vec::new() }
     }
 
-    fn push(&mut self, text: impl std::fmt::Display) -> &mut Self {
+    pub(super) fn push(&mut self, text: impl std::fmt::Display) -> &mut Self {
         // Writing into a string cannot fail.
         let _ = write!(self.text, "{text}");
         self
     }
 
-    fn bind(&mut self, value: Value) -> &mut Self {
+    pub(super) fn bind(&mut self, value: Value) -> &mut Self {
         self.values.push(value);
         let place = self.values.len();
         self.push(format_args!("${place}"))
     }
 
-    fn text(&mut self, value: impl Into<Box<str>>) -> &mut Self {
+    pub(super) fn text(&mut self, value: impl Into<Box<str>>) -> &mut Self {
         self.bind(Value::Text(value.into()))
     }
 }
@@ -124,9 +125,10 @@ enum Named {
 }
 
 /// A page of tasks.
-pub(super) fn task_page(query: &TaskQuery) -> Sql {
-    let statuses: Vec<_> = query.filter.statuses.iter().map(|s| word(&STATUSES, s)).collect();
-    let names: &[Named] = match query.filter.name {
+pub(super) fn task_page(query: &TaskQuery, words: Words) -> Sql {
+    let filter = &query.filter;
+    let statuses: Vec<_> = filter.statuses.iter().map(|s| word(&STATUSES, s)).collect();
+    let names: &[Named] = match filter.name {
         Some(_) => &[Named::ByName, Named::ById],
         None => &[],
     };
@@ -135,23 +137,62 @@ pub(super) fn task_page(query: &TaskQuery) -> Sql {
     let arms: Vec<_> = one_or_each(&statuses)
         .flat_map(|status| one_or_each(names).map(move |name| (status.copied(), name.copied())))
         .collect();
-    union(TASKS, "tasks", &order, query.limit, &arms, |sql, (status, name)| {
-        sql.push("NOT deleted");
+    union(&order, query.limit, &arms, |sql, (status, name)| {
+        sql.push(format_args!("SELECT {TASKS} FROM "));
+        let after = query.after.as_ref().map(|(at, _)| *at);
+        let lists = [(spans::TASK_TYPES, &filter.kind), (spans::TASK_QUEUES, &filter.queue)];
+        let by_spans = words == Words::InSpans && name.is_none() && !is_rare(*status);
+        let spans = if by_spans { Spans::of(&lists) } else { None };
+        let created_at = match &spans {
+            // The sign hides the column from SQLite's choice of where to start: the span decides.
+            Some(_) => "+created_at",
+            None => "created_at",
+        };
+        match &spans {
+            Some(spans) => {
+                let (from, to) = if query.newest_first {
+                    (filter.created_after, earlier(filter.created_before, after))
+                } else {
+                    (later(filter.created_after, after), filter.created_before)
+                };
+                let micros = |at: Option<Timestamp>| at.map(Timestamp::as_micros);
+                spans.of_rows(sql, "tasks", "created_at", micros(from), micros(to));
+            }
+            None => {
+                sql.push("tasks WHERE TRUE");
+            }
+        }
+        sql.push(" AND NOT deleted");
         if let Some(status) = status {
             of_status(sql, status);
         }
-        task_filter(sql, &query.filter, *name);
+        task_filter(sql, filter, *name, created_at);
         if let Some((at, id)) = &query.after {
             let beyond = if query.newest_first { "<" } else { ">" };
             // The first comparison is implied by the second, and lets SQLite start there.
-            sql.push(format_args!(" AND created_at {beyond}= ")).bind(Value::Time(*at));
-            sql.push(format_args!(" AND (created_at, id) {beyond} (")).bind(Value::Time(*at));
+            sql.push(format_args!(" AND {created_at} {beyond}= ")).bind(Value::Time(*at));
+            sql.push(format_args!(" AND ({created_at}, id) {beyond} (")).bind(Value::Time(*at));
             sql.push(", ").text(id.clone()).push(")");
         }
+        sql.push(" ORDER BY ");
+        if spans.is_some() {
+            sql.push(format_args!("spans.span {direction}, "));
+        }
+        sql.push(&order);
     })
 }
 
-fn task_filter(sql: &mut Sql, filter: &TaskFilter, named: Option<Named>) {
+/// The earlier one of two bounds.
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
+}
+
+/// The later one of two bounds.
+fn later(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.max(other)
+}
+
+fn task_filter(sql: &mut Sql, filter: &TaskFilter, named: Option<Named>, created_at: &str) {
     if let Some(kind) = &filter.kind {
         sql.push(" AND type = ").text(kind.clone());
     }
@@ -165,20 +206,33 @@ fn task_filter(sql: &mut Sql, filter: &TaskFilter, named: Option<Named>) {
         };
     }
     if let Some(from) = filter.created_after {
-        sql.push(" AND created_at >= ").bind(Value::Time(from));
+        sql.push(format_args!(" AND {created_at} >= ")).bind(Value::Time(from));
     }
     if let Some(to) = filter.created_before {
-        sql.push(" AND created_at < ").bind(Value::Time(to));
+        sql.push(format_args!(" AND {created_at} < ")).bind(Value::Time(to));
     }
 }
 
 /// A page of executions.
-pub(super) fn execution_page(query: &ExecutionQuery) -> Sql {
+pub(super) fn execution_page(query: &ExecutionQuery, words: Words) -> Sql {
     let outcomes: Vec<_> = query.outcomes.iter().map(|o| word(&OUTCOMES, o)).collect();
     let arms: Vec<_> = one_or_each(&outcomes).map(|outcome| outcome.copied()).collect();
-    union(EXECUTIONS, "execution_logs", "id", query.limit, &arms, |sql, status| {
+    union("id", query.limit, &arms, |sql, status| {
+        sql.push(format_args!("SELECT {EXECUTIONS} FROM "));
         let after = query.after.map_or(-1, |after| signed(after.0));
-        sql.push("id > ").bind(Value::Number(after));
+        let lists = [(spans::WORKERS, &query.worker), (spans::EXECUTION_QUEUES, &query.queue)];
+        let by_spans = words == Words::InSpans && query.task_id.is_none() && !is_rare(*status);
+        let spans = if by_spans { Spans::of(&lists) } else { None };
+        match &spans {
+            Some(spans) => {
+                spans.of_rows(sql, "execution_logs", "id", Some(after), None);
+                sql.push(" AND +id > ");
+            }
+            None => {
+                sql.push("execution_logs WHERE id > ");
+            }
+        }
+        sql.bind(Value::Number(after));
         if let Some(task) = &query.task_id {
             sql.push(" AND task_id = ").text(task.clone());
         }
@@ -194,6 +248,7 @@ pub(super) fn execution_page(query: &ExecutionQuery) -> Sql {
         if let Some(run) = query.run {
             sql.push(" AND run = ").bind(Value::Number(run.0.into()));
         }
+        sql.push(if spans.is_some() { " ORDER BY spans.span, id" } else { " ORDER BY id" });
     })
 }
 
@@ -201,9 +256,14 @@ pub(super) fn execution_page(query: &ExecutionQuery) -> Sql {
 /// question says that it leaves it out too.
 fn of_status(sql: &mut Sql, status: &str) {
     sql.push(" AND status = ").text(status);
-    if status != word(&STATUSES, &TaskStatus::Succeeded) {
+    if is_rare(Some(status)) {
         sql.push(" AND status <> 'succeeded'");
     }
+}
+
+/// Whether the indexes of statuses hold it.
+fn is_rare(status: Option<&str>) -> bool {
+    status.is_some_and(|status| status != word(&STATUSES, &TaskStatus::Succeeded))
 }
 
 /// `None` for a filter that accepts everything, else each word once.
@@ -211,21 +271,13 @@ fn one_or_each<T>(words: &[T]) -> impl Iterator<Item = Option<&T>> {
     words.is_empty().then_some(None).into_iter().chain(words.iter().map(Some))
 }
 
-/// The first `limit` rows of a table in an order, of those that any arm accepts. The arms exclude
-/// each other.
-fn union<A>(
-    columns: &str,
-    table: &str,
-    order: &str,
-    limit: u32,
-    arms: &[A],
-    condition: impl Fn(&mut Sql, &A),
-) -> Sql {
+/// The first `limit` rows in an order, of those that any arm's question finds, which is in that
+/// order. The arms exclude each other.
+fn union<A>(order: &str, limit: u32, arms: &[A], question: impl Fn(&mut Sql, &A)) -> Sql {
     let mut sql = Sql::new("");
     let page = |sql: &mut Sql, arm: &A| {
-        sql.push(format_args!("SELECT {columns} FROM {table} WHERE "));
-        condition(sql, arm);
-        sql.push(format_args!(" ORDER BY {order} LIMIT {limit}"));
+        question(sql, arm);
+        sql.push(format_args!(" LIMIT {limit}"));
     };
     if let [arm] = arms {
         page(&mut sql, arm);

@@ -13,6 +13,7 @@ use tokio::runtime::Runtime;
 use super::claim;
 use super::queries::{self, Sql};
 use super::rows::{self, Columns};
+use super::spans::Words;
 use crate::serve::ports::{ExecutionQuery, HistoryAway, HistoryRead, Rows, RunQuery, TaskQuery};
 
 /// Between two looks at the cursor.
@@ -20,6 +21,9 @@ const COVERS_POLL: Duration = Duration::from_millis(10);
 
 /// What a database must do for a reader.
 pub trait Source: fmt::Debug + Clone + Send + Sync + 'static {
+    /// How it finds the rows with a word.
+    const WORDS: Words;
+
     /// Answers a question; each row is handed to `decode`.
     fn ask<T: Send + 'static>(
         &self,
@@ -140,7 +144,7 @@ impl<S: Source> HistoryRead for Reader<S> {
     }
 
     fn tasks(&self, query: TaskQuery) -> Rows<'_, Vec<TaskView>> {
-        self.all(queries::task_page(&query), rows::task)
+        self.all(queries::task_page(&query, S::WORDS), rows::task)
     }
 
     fn runs(&self, query: RunQuery) -> Rows<'_, Vec<RunRow>> {
@@ -148,7 +152,7 @@ impl<S: Source> HistoryRead for Reader<S> {
     }
 
     fn executions(&self, query: ExecutionQuery) -> Rows<'_, Vec<AttemptRow>> {
-        self.all(queries::execution_page(&query), rows::attempt)
+        self.all(queries::execution_page(&query, S::WORDS), rows::attempt)
     }
 
     fn execution(&self, token: Token) -> Rows<'_, Option<AttemptRow>> {

@@ -7,8 +7,9 @@ use dtask_core::id::{ClusterId, RunNumber, Token};
 use dtask_core::node::TaskFilter;
 use dtask_core::spec::{AttemptOutcome, Rule};
 use dtask_core::state::Dropped;
-use dtask_core::state::history::{HistoryBatch, HistoryGap, RunRow, TaskRow};
+use dtask_core::state::history::{AttemptRow, HistoryBatch, HistoryGap, RunRow, TaskRow};
 use dtask_core::state::view::{RunCause, RunView, TaskStatus, TaskView};
+use dtask_core::time::Timestamp;
 use dtask_runtime::history::{Cursor, WriteError, Writer};
 use dtask_runtime::serve::ports::{ExecutionQuery, HistoryRead, RunQuery, TaskQuery};
 
@@ -257,6 +258,104 @@ pub(crate) async fn pages_lead_through_all_tasks_in_both_orders<B: Backend>() {
             expected.reverse();
         }
         assert_eq!(seen, expected);
+    }
+}
+
+/// Words that are common, rare or in one stretch only, alone and together, with and without bounds.
+pub(crate) async fn pages_by_words_lead_through_all_tasks_that_have_them<B: Backend>() {
+    let mut db = Database::<B>::fresh().await;
+    let mut batch = db.lives(1, 3_000);
+    for (number, row) in batch.tasks.iter_mut().enumerate() {
+        // Many at one moment, many close together, many far apart; a few before 1970.
+        let micros = match number {
+            0..20 => number as i64 - 10,
+            20..1_500 => 1_000_000_000 + number as i64 / 100,
+            1_500..2_500 => 1_000_000_000 + number as i64 * 7,
+            _ => 1_000_000_000 + number as i64 * 100_000,
+        };
+        row.view.created_at = Timestamp::from_micros(micros);
+        let profile = std::sync::Arc::make_mut(&mut row.view.profile);
+        profile.kind = if number % 97 == 5 { "resize" } else { "exec" }.into();
+        profile.queue = if number % 300 < 120 { "mail" } else { "default" }.into();
+        if number % 5 == 0 {
+            row.view.status = TaskStatus::Failed;
+        }
+    }
+    db.writer.store(&batch).await.expect("stored");
+    let reader = db.reader();
+    let mut rows: Vec<TaskView> = batch.tasks.into_iter().map(|row| row.view).collect();
+    rows.sort_by(|one, other| (one.created_at, &one.id).cmp(&(other.created_at, &other.id)));
+    let resize = TaskFilter { kind: Some("resize".into()), ..TaskFilter::default() };
+    let mail = TaskFilter { queue: Some("mail".into()), ..TaskFilter::default() };
+    let both = TaskFilter { queue: Some("mail".into()), ..resize.clone() };
+    let ended = vec![TaskStatus::Succeeded, TaskStatus::Failed];
+    let (some, other) = (Timestamp::from_micros(3), Timestamp::from_micros(1_000_016_000));
+    let filters = [
+        resize.clone(),
+        mail.clone(),
+        both.clone(),
+        TaskFilter { created_after: Some(some), created_before: Some(other), ..mail },
+        TaskFilter { statuses: vec![TaskStatus::Failed], ..both },
+        TaskFilter { statuses: ended, created_before: Some(other), ..resize.clone() },
+        TaskFilter { kind: Some("nothing".into()), ..resize },
+    ];
+    for filter in filters {
+        let meets = |view: &&TaskView| {
+            filter.kind.as_ref().is_none_or(|kind| *kind == view.profile.kind)
+                && filter.queue.as_ref().is_none_or(|queue| *queue == view.profile.queue)
+                && (filter.statuses.is_empty() || filter.statuses.contains(&view.status))
+                && filter.created_after.is_none_or(|from| view.created_at >= from)
+                && filter.created_before.is_none_or(|to| view.created_at < to)
+        };
+        let mut expected: Vec<&str> = rows.iter().filter(meets).map(|view| &*view.id).collect();
+        for newest_first in [false, true] {
+            let (mut seen, mut after) = (Vec::new(), None);
+            loop {
+                let filter = filter.clone();
+                let page = TaskQuery { filter, newest_first, after, limit: 50 };
+                let page = reader.tasks(page).await.expect("readable");
+                let Some(last) = page.last() else { break };
+                after = Some((last.created_at, last.id.clone()));
+                seen.extend(page.into_iter().map(|task| task.id));
+            }
+            assert_eq!(seen.iter().map(|id| &**id).collect::<Vec<_>>(), expected, "{filter:?}");
+            expected.reverse();
+        }
+    }
+}
+
+pub(crate) async fn pages_by_words_lead_through_all_executions_that_have_them<B: Backend>() {
+    let mut db = Database::<B>::fresh().await;
+    let mut batch = db.lives(1, 2_000);
+    for (number, row) in batch.attempts.iter_mut().enumerate() {
+        row.view.worker = if number % 301 == 7 { "w2" } else { "w1" }.into();
+        row.queue = if number % 700 < 300 { "mail" } else { "default" }.into();
+    }
+    db.writer.store(&batch).await.expect("stored");
+    let reader = db.reader();
+    for (worker, queue) in [
+        (Some("w2"), None),
+        (Some("w1"), None),
+        (None, Some("mail")),
+        (Some("w2"), Some("mail")),
+        (Some("w3"), Some("mail")),
+    ] {
+        let meets = |row: &&AttemptRow| {
+            worker.is_none_or(|worker| worker == &*row.view.worker)
+                && queue.is_none_or(|queue| queue == &*row.queue)
+        };
+        let expected: Vec<Token> =
+            batch.attempts.iter().filter(meets).map(|row| row.view.token).collect();
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let (worker, queue) = (worker.map(Box::from), queue.map(Box::from));
+            let page = ExecutionQuery { worker, queue, after, limit: 50, ..Default::default() };
+            let page = reader.executions(page).await.expect("readable");
+            let Some(last) = page.last() else { break };
+            after = Some(last.view.token);
+            seen.extend(page.into_iter().map(|row| row.view.token));
+        }
+        assert_eq!(seen, expected, "{worker:?} {queue:?}");
     }
 }
 

@@ -35,6 +35,8 @@ macro_rules! every_fact {
             a_failed_statement_leaves_nothing_of_its_batch
             a_later_change_replaces_a_row_and_an_earlier_one_does_not
             pages_lead_through_all_tasks_in_both_orders
+            pages_by_words_lead_through_all_tasks_that_have_them
+            pages_by_words_lead_through_all_executions_that_have_them
             each_filter_narrows_the_list_of_tasks
             each_filter_narrows_the_list_of_executions
             a_reader_sees_whole_batches_while_the_writer_writes

@@ -12,6 +12,7 @@ use super::{CONNECT_TIMEOUT, settings};
 use crate::history::queries::{self, Sql, Value};
 use crate::history::reader::{Reader, Source};
 use crate::history::rows::Columns;
+use crate::history::spans::Words;
 use crate::serve::ports::{ExecutionQuery, HistoryAway, RunQuery, TaskQuery};
 
 /// Connections of one node, and so questions answered side by side; further ones wait.
@@ -83,9 +84,9 @@ impl PostgresReader {
     pub async fn explain(&self, page: Page) -> Result<Vec<String>, HistoryAway> {
         let mut question = match page {
             Page::Task(id) => queries::task(&id),
-            Page::Tasks(query) => queries::task_page(&query),
+            Page::Tasks(query) => queries::task_page(&query, Questions::WORDS),
             Page::Runs(query) => queries::runs(query),
-            Page::Executions(query) => queries::execution_page(&query),
+            Page::Executions(query) => queries::execution_page(&query, Questions::WORDS),
             Page::Execution(token) => queries::execution(token),
         };
         question.text.insert_str(0, "EXPLAIN (ANALYZE, BUFFERS) ");
@@ -113,6 +114,8 @@ impl Questions {
 }
 
 impl Source for Questions {
+    const WORDS: Words = Words::InIndexes;
+
     async fn ask<T: Send + 'static>(
         &self,
         question: Sql,

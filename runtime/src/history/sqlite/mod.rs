@@ -3,6 +3,7 @@
 
 mod reader;
 mod row;
+mod spans;
 mod statements;
 mod writer;
 

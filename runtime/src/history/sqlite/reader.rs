@@ -11,6 +11,7 @@ use super::options;
 use crate::history::queries::{self, Sql, Value};
 use crate::history::reader::{Reader, Source};
 use crate::history::rows::Columns;
+use crate::history::spans::Words;
 
 /// Connections, and so questions answered side by side; further ones wait.
 const CONNECTIONS_MAX: u32 = 4;
@@ -36,6 +37,8 @@ impl SqliteReader {
 }
 
 impl Source for SqlitePool {
+    const WORDS: Words = Words::InSpans;
+
     async fn ask<T: Send + 'static>(
         &self,
         question: Sql,
@@ -119,18 +122,28 @@ mod tests {
         db
     }
 
+    const CREATION: &str =
+        "SEARCH tasks USING INDEX tasks_by_creation (created_at>? AND created_at<?)";
+    const TOKENS: &str = "SEARCH execution_logs USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)";
+
     #[tokio::test]
     async fn each_filter_of_tasks_has_its_index() {
         let mut db = empty().await;
         let text = || Some(Box::from("x"));
         let one = vec![TaskStatus::Failed];
         let two = vec![TaskStatus::Failed, TaskStatus::Ready];
+        let kind = TaskFilter { kind: text(), ..Default::default() };
+        let queue = TaskFilter { queue: text(), ..Default::default() };
+        let until = Some(Timestamp::default());
         let filters = [
             (TaskFilter::default(), "tasks_by_creation"),
-            (TaskFilter { kind: text(), ..Default::default() }, "tasks_by_type"),
-            (TaskFilter { queue: text(), ..Default::default() }, "tasks_by_queue"),
+            (kind.clone(), CREATION),
+            (queue.clone(), CREATION),
+            (TaskFilter { created_before: until, ..queue }, CREATION),
+            (TaskFilter { queue: text(), ..kind.clone() }, CREATION),
             (TaskFilter { name: text(), ..Default::default() }, "tasks_by_name"),
-            (TaskFilter { statuses: one, ..Default::default() }, "tasks_by_status"),
+            (TaskFilter { statuses: one.clone(), ..Default::default() }, "tasks_by_status"),
+            (TaskFilter { statuses: one, ..kind }, "tasks_by_status"),
             (TaskFilter { statuses: two, ..Default::default() }, "tasks_by_status"),
             (
                 TaskFilter { created_after: Some(Timestamp::MAX), ..Default::default() },
@@ -138,11 +151,20 @@ mod tests {
             ),
         ];
         for (filter, index) in filters {
-            let after = Some((Timestamp::default(), "x".into()));
-            let query = TaskQuery { filter, newest_first: true, after, limit: 51 };
-            let plan = plan(&mut db, task_page(&query)).await;
-            assert!(plan.contains(index), "{index} is not used:\n{plan}");
-            assert!(!plan.contains("SCAN tasks"), "{plan}");
+            for newest_first in [false, true] {
+                let after = Some((Timestamp::default(), "x".into()));
+                let query = TaskQuery { filter: filter.clone(), newest_first, after, limit: 51 };
+                let plan = plan(&mut db, task_page(&query, Words::InSpans)).await;
+                assert!(plan.contains(index), "{index} is not used:\n{plan}");
+                assert!(!plan.contains("SCAN tasks"), "{plan}");
+                let spans = "SEARCH spans USING PRIMARY KEY (list=? AND word=? AND span";
+                assert_eq!(plan.contains(spans), index == CREATION, "{plan}");
+                let sorted = plan.contains("FOR ORDER BY");
+                assert!(
+                    !sorted || filter.name.is_some() || filter.statuses.len() > 1,
+                    "rows come in order:\n{plan}"
+                );
+            }
         }
     }
 
@@ -150,24 +172,24 @@ mod tests {
     async fn each_filter_of_executions_has_its_index() {
         let mut db = empty().await;
         let base = ExecutionQuery { limit: 51, ..Default::default() };
+        let text = || Some(Box::from("x"));
         let outcomes = vec![Some(AttemptOutcome::Failed)];
+        let worker = ExecutionQuery { worker: text(), ..base.clone() };
         let queries = [
-            (ExecutionQuery { task_id: Some("x".into()), ..base.clone() }, "logs_by_task"),
-            (ExecutionQuery { outcomes, ..base.clone() }, "logs_by_status"),
-            (ExecutionQuery { worker: Some("x".into()), ..base.clone() }, "logs_by_worker"),
-            (ExecutionQuery { queue: Some("x".into()), ..base.clone() }, "logs_by_queue"),
+            (ExecutionQuery { task_id: text(), ..base.clone() }, "logs_by_task"),
+            (ExecutionQuery { outcomes: outcomes.clone(), ..base.clone() }, "logs_by_status"),
+            (ExecutionQuery { outcomes, ..worker.clone() }, "logs_by_status"),
+            (worker.clone(), TOKENS),
+            (ExecutionQuery { queue: text(), ..base.clone() }, TOKENS),
+            (ExecutionQuery { queue: text(), after: Some(Token(5)), ..worker }, TOKENS),
             (
-                ExecutionQuery {
-                    task_id: Some("x".into()),
-                    run: Some(RunNumber(1)),
-                    ..base.clone()
-                },
+                ExecutionQuery { task_id: text(), run: Some(RunNumber(1)), ..base.clone() },
                 "logs_by_task",
             ),
             (ExecutionQuery { after: Some(Token(5)), ..base }, "PRIMARY KEY"),
         ];
         for (query, index) in queries {
-            let plan = plan(&mut db, execution_page(&query)).await;
+            let plan = plan(&mut db, execution_page(&query, Words::InSpans)).await;
             assert!(plan.contains(index), "{index} is not used:\n{plan}");
             assert!(!plan.contains("SCAN"), "{plan}");
             assert!(!plan.contains("TEMP B-TREE"), "rows come in order:\n{plan}");

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use sqlx::migrate::Migrator;
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use super::{connect, statements, table_options};
+use super::{connect, spans, statements, table_options};
 use crate::history::claim::{check_cluster, cluster_text, fresh_epoch};
 use crate::history::queries::signed;
 use crate::history::writer::{Cursor, WriteError, Writer};
@@ -63,6 +63,7 @@ impl SqliteWriter {
         statements::tasks(&transaction, &batch.tasks)?;
         statements::runs(&transaction, &batch.runs)?;
         statements::attempts(&transaction, &batch.attempts)?;
+        spans::of(&transaction, batch)?;
         transaction.commit()?;
         Ok(true)
     }
