@@ -89,9 +89,9 @@ impl State {
             into.tasks += 1;
             into.live += u64::from(!record.is_done());
             let hash = id_hash(self.key, record.body.id_bytes());
-            let indexed = self.ids.find(hash, |held| held == slot);
+            let indexed = self.ids.live(hash, |held| held == slot);
             demand!(indexed == Some(slot), "S9: {name:?} is not in the id index");
-            let before = self.ended.find(hash);
+            let before = self.ids.ended(hash);
             let same = before.is_none_or(|ended| ended.serial == record.serial);
             demand!(same, "S9: {name:?} has ended before, as another creation");
         }
@@ -109,7 +109,7 @@ impl State {
 
     fn audit_counts(&self, counts: &Counts) -> Result<(), String> {
         demand!(counts.records == self.slab.len(), "the slab counts {}", self.slab.len());
-        demand!(counts.tasks == self.ids.len(), "the id index holds {}", self.ids.len());
+        demand!(counts.tasks == self.ids.live_len(), "the ids hold {}", self.ids.live_len());
         demand!(counts.live == self.live_tasks, "live tasks are {}", self.live_tasks);
         demand!(counts.schedules == self.schedules.len(), "{} schedules", self.schedules.len());
         demand!(counts.profiles.len() == self.profiles.len(), "{} profiles", self.profiles.len());
@@ -122,7 +122,8 @@ impl State {
             let children = counts.children.get(&slot).copied().unwrap_or(0);
             demand!(schedule.children == children, "slot {slot} counts {} runs", schedule.children);
         }
-        demand!(self.ended.len() == self.ended.index_len(), "the ended index differs");
+        let indexed = self.ids.live_len() + self.ids.ended_len();
+        demand!(indexed == self.ids.index_len(), "the id index holds {}", self.ids.index_len());
         let planned = self.schedules.due().count();
         demand!(planned == self.schedules.due_len(), "the schedules' order differs");
         for (next, serial, slot) in self.schedules.due() {
@@ -228,9 +229,9 @@ impl State {
             let row = digest.row(kind::ADDRESSES, |out| row::put_addresses(out, node, grpc, http));
             digest.add(row);
         }
-        let (first, end) = self.ended.numbers();
+        let (first, end) = self.ids.ended_numbers();
         for number in first..end {
-            let Some(ended) = self.ended.at(number) else { continue };
+            let Some(ended) = self.ids.ended_at(number) else { continue };
             let row = digest.ended(number, &ended);
             digest.add(row);
         }

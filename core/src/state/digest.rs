@@ -113,7 +113,7 @@ impl State {
         self.meta.put(&mut row);
         row.put_u64(newest);
         row.put_u64(stored);
-        row.put_u64(self.ended.numbers().1);
+        row.put_u64(self.ids.ended_numbers().1);
         self.digest.sum.wrapping_add(xxh3_128_with_seed(&row, self.digest.seed))
     }
 

@@ -66,20 +66,20 @@ impl State {
 
     /// What is known of an id whose task has left memory (P8.2).
     pub fn ended(&self, id: &str) -> Option<EndedTask> {
-        self.ended.find(id_hash(self.key, id.as_bytes())).map(|ended| ended.view())
+        self.ids.ended(id_hash(self.key, id.as_bytes())).map(|ended| ended.view())
     }
 
     /// Tells whether what is known of the id's newest end is this: the creation `serial` ended at
     /// `at`, and was not deleted.
     pub fn remembers_end(&self, id: &str, serial: u64, at: Timestamp) -> bool {
-        self.ended.newest(id_hash(self.key, id.as_bytes())).is_some_and(|(_, ended)| {
+        self.ids.newest(id_hash(self.key, id.as_bytes())).is_some_and(|(_, ended)| {
             ended.serial == serial && ended.ended_at == at && !ended.deleted
         })
     }
 
     /// The number that the next id gets which leaves memory.
     pub const fn ended_end(&self) -> u64 {
-        self.ended.numbers().1
+        self.ids.ended_numbers().1
     }
 
     /// Tells whether this creation is in memory.
@@ -280,7 +280,7 @@ impl State {
 
     /// Where the task with this id is, deleted ones too.
     pub(super) fn slot_of(&self, id: &[u8]) -> Option<u32> {
-        self.ids.find(id_hash(self.key, id), |slot| {
+        self.ids.live(id_hash(self.key, id), |slot| {
             self.slab.at(slot).is_some_and(|held| held.body.id_bytes() == id)
         })
     }

@@ -16,6 +16,7 @@ mod digest;
 mod ended;
 pub mod facts;
 pub mod history;
+mod ids;
 mod index;
 mod instances;
 mod lookup;
@@ -58,8 +59,8 @@ pub struct State {
     key: IndexKey,
     meta: meta::Meta,
     slab: slab::Slab,
-    /// Live ids to slots. Derived.
-    ids: index::Index,
+    /// Tasks in memory and ended ids.
+    ids: ids::Ids,
     profiles: profiles::Profiles,
     /// Derived.
     classes: ready::Classes,
@@ -70,7 +71,6 @@ pub struct State {
     instances: instances::Instances,
     /// gRPC and HTTP addresses.
     addresses: BTreeMap<NodeId, (Box<str>, Box<str>)>,
-    ended: ended::EndedTable,
     /// Derived.
     outbox: outbox::HistoryOutbox,
     digest: digest::Digest,
@@ -94,7 +94,7 @@ impl State {
             key,
             meta: meta::Meta::default(),
             slab: slab::Slab::default(),
-            ids: index::Index::default(),
+            ids: ids::Ids::starting_at(0),
             profiles: profiles::Profiles::new(seed),
             classes: ready::Classes::default(),
             timers: timers::Timers::default(),
@@ -102,7 +102,6 @@ impl State {
             attempts: attempts::Attempts::default(),
             instances: instances::Instances::default(),
             addresses: BTreeMap::new(),
-            ended: ended::EndedTable::starting_at(0),
             outbox: outbox::HistoryOutbox::after(0),
             digest: digest::Digest::new(seed),
             dirty: Vec::new(),

@@ -73,7 +73,7 @@ impl State {
         }
         // Upholds S13: since history was read the task may have run again and ended anew, or a later
         // creation of the id may have come and gone.
-        match self.ended.newest(id_hash(self.key, again.id.as_bytes())) {
+        match self.ids.newest(id_hash(self.key, again.id.as_bytes())) {
             Some((number, ended))
                 if ended.serial != again.serial.0
                     || number >= past.as_of
@@ -82,7 +82,7 @@ impl State {
                 return Err(Refusal::Stale);
             }
             Some((_, ended)) if ended.deleted => return Err(Refusal::NotFound),
-            None if self.ended.numbers().0 > past.as_of => return Err(Refusal::Stale),
+            None if self.ids.ended_numbers().0 > past.as_of => return Err(Refusal::Stale),
             Some(_) | None => {}
         }
         if !is_end(past.status)
@@ -134,7 +134,7 @@ impl State {
             flags: flag::RECURRING | at,
         })?;
         self.leave_out_of_walk(slot);
-        self.ids.insert(id_hash(self.key, again.id.as_bytes()), slot);
+        self.ids.enter(id_hash(self.key, again.id.as_bytes()), slot);
         self.pinned.add_record(bytes);
         let mut schedule = Schedule::new(past.recurrence.as_deref().cloned(), None);
         schedule.revision = past.revision;

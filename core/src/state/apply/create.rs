@@ -72,13 +72,13 @@ impl State {
         let same_id = |slot: u32| {
             self.slab.at(slot).is_some_and(|held| held.body.id_bytes() == create.id.as_bytes())
         };
-        let (spec, live) = match self.ids.find(hash, same_id) {
+        let (spec, live) = match self.ids.live(hash, same_id) {
             Some(slot) => {
                 let record = self.slab.at(slot)?;
                 let gone = record.is_done() && record.has(flag::DELETED);
                 (self.spec_hash(slot, record), (!gone).then(|| record.named(slot)))
             }
-            None => (self.ended.find(hash)?.spec, None),
+            None => (self.ids.ended(hash)?.spec, None),
         };
         let same = spec == self.spec_hash_of(create, profile);
         Some(if same { Ok(Applied::Repeated { live }) } else { Err(Refusal::IdConflict) })
@@ -111,7 +111,7 @@ impl State {
             priority: create.priority,
             flags,
         })?;
-        self.ids.insert(hash, slot);
+        self.ids.enter(hash, slot);
         self.live_tasks += 1;
         Ok(slot)
     }

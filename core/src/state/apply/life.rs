@@ -226,8 +226,7 @@ impl State {
                 status,
                 deleted: record.has(flag::DELETED),
             };
-            self.ids.remove(hash, slot);
-            let number = self.ended.push(ended);
+            let number = self.ids.end(slot, ended);
             let row = self.digest.ended(number, &ended);
             self.digest.add(row);
         }

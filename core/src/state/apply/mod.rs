@@ -110,11 +110,11 @@ impl State {
     /// Drops ended ids beyond the bounds of P8.2, so many at a time.
     fn forget_ended(&mut self) {
         for _ in 0..limits::ROWS_PER_COMMAND_MAX {
-            if !self.ended.is_over(self.meta.ended_max, self.meta.at) {
+            if !self.ids.is_over(self.meta.ended_max, self.meta.at) {
                 return;
             }
             self.keep_ended_image();
-            let Some((number, gone)) = self.ended.pop() else { return };
+            let Some((number, gone)) = self.ids.forget() else { return };
             if !gone.is_out_of_window(self.meta.at) {
                 self.meta.forgot = self.meta.forgot.max(gone.ended_at);
             }

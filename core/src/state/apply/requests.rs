@@ -67,7 +67,7 @@ impl State {
         if request.is_empty() || request.len() > limits::REQUEST_ID_BYTES_MAX {
             return Some(Err(Refusal::Malformed));
         }
-        let Some(known) = self.ended.find(self.request_hash(request)) else {
+        let Some(known) = self.ids.ended(self.request_hash(request)) else {
             // Upholds S9: the first sending may have been done, and forgotten since.
             let lost = retry && self.forgets_too_soon();
             return lost.then_some(Err(Refusal::Forgotten));
@@ -88,7 +88,7 @@ impl State {
             status: TaskStatus::Running,
             deleted: false,
         };
-        let number = self.ended.push(entry);
+        let number = self.ids.push(entry);
         let row = self.digest.ended(number, &entry);
         self.digest.add(row);
     }

@@ -54,7 +54,7 @@ impl State {
     }
 
     fn in_memory(&self) -> Dropped {
-        let tasks = self.ids.len() as u64;
+        let tasks = self.ids.live_len() as u64;
         Dropped {
             tasks,
             runs: self.slab.len() as u64 - tasks,

@@ -10,7 +10,7 @@ use crate::codec::flat::{Cursor, DecodeError};
 use crate::id::{InstanceId, NodeId};
 use crate::limits;
 use crate::state::digest::record_hash;
-use crate::state::ended::EndedTable;
+use crate::state::ids::Ids;
 use crate::state::index::id_hash;
 use crate::state::meta::Meta;
 use crate::state::outbox::{Change, HistoryOutbox};
@@ -161,7 +161,7 @@ impl Loader {
         if ended_first > u64::MAX / 2 {
             return Err(DecodeError::Range("an ended id's number").into());
         }
-        state.ended = EndedTable::starting_at(ended_first);
+        state.ids = Ids::starting_at(ended_first);
         state.outbox = HistoryOutbox::after(stored);
         self.newest = newest;
         self.digest = from.u128()?;
@@ -224,7 +224,7 @@ impl Loader {
             state.schedules.insert(slot, serial, schedule);
         }
         if !is_run {
-            state.ids.insert(hash, slot);
+            state.ids.enter(hash, slot);
         }
         add_record_rows(state, slot);
         self.change(change, Change::Record { slot, serial })?;
@@ -310,11 +310,11 @@ fn addresses(state: &mut State, from: &mut Cursor<'_>) -> Result<(), SnapshotErr
 
 fn ended(state: &mut State, from: &mut Cursor<'_>) -> Result<(), SnapshotError> {
     let (number, ended) = row::read_ended(from)?;
-    if number != state.ended.numbers().1 {
+    if number != state.ids.ended_numbers().1 {
         return Err(SnapshotError::Inconsistent("ended ids are out of order"));
     }
     let row = state.digest.ended(number, &ended);
     state.digest.add(row);
-    state.ended.push(ended);
+    state.ids.push(ended);
     Ok(())
 }

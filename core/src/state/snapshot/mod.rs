@@ -78,7 +78,7 @@ impl State {
             self.meta.put(out);
             out.put_u64(self.outbox.newest());
             out.put_u64(self.outbox.stored());
-            out.put_u64(self.ended.numbers().0);
+            out.put_u64(self.ids.ended_numbers().0);
             out.put_u128(self.digest());
         });
         for (id, known) in self.instances.all() {

@@ -44,7 +44,7 @@ pub struct Walk {
 
 impl Walk {
     pub(super) fn new(state: &State) -> Self {
-        let (ended, ended_end) = state.ended.numbers();
+        let (ended, ended_end) = state.ids.ended_numbers();
         Self {
             out: Vec::new(),
             digest: Digest::new(seed(state.key)),
@@ -106,7 +106,7 @@ impl Walk {
     fn pass_ended(&mut self, state: &State) {
         let number = self.ended;
         self.ended += 1;
-        if let Some(ended) = state.ended.at(number) {
+        if let Some(ended) = state.ids.ended_at(number) {
             self.hashed_item(kind::ENDED, |out| row::put_ended(out, number, &ended));
         }
     }
@@ -143,7 +143,7 @@ impl Walk {
 
     /// Before the oldest ended id goes. They go in order, so the cursor moves along.
     pub(super) fn keep_oldest_ended(&mut self, state: &State) {
-        let (oldest, _) = state.ended.numbers();
+        let (oldest, _) = state.ids.ended_numbers();
         if oldest == self.ended && oldest < self.ended_end {
             self.pass_ended(state);
         }
