@@ -2,9 +2,9 @@
 //! attempt, each attempt the one before it; a chain ends where history has taken over.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::by_token::ByToken;
 use crate::codec::flat::Put;
 use crate::id::InstanceId;
 use crate::spec::{AttemptOutcome, StopWhy};
@@ -89,8 +89,8 @@ impl Ending {
 /// The two tables.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
-    open: BTreeMap<u64, Attempt>,
-    closed: BTreeMap<u64, Attempt>,
+    open: ByToken<Attempt>,
+    closed: ByToken<Attempt>,
 }
 
 impl Attempts {
@@ -103,44 +103,43 @@ impl Attempts {
     }
 
     pub(super) fn open(&self, token: u64) -> Option<&Attempt> {
-        self.open.get(&token)
+        self.open.at(token)
     }
 
     pub(super) fn open_mut(&mut self, token: u64) -> Option<&mut Attempt> {
-        self.open.get_mut(&token)
+        self.open.at_mut(token)
     }
 
     /// Open or closed.
     pub(super) fn at(&self, token: u64) -> Option<&Attempt> {
-        self.closed.get(&token).or_else(|| self.open.get(&token))
+        self.closed.at(token).or_else(|| self.open.at(token))
     }
 
     pub(super) fn take_open(&mut self, token: u64) -> Option<Attempt> {
-        self.open.remove(&token)
+        self.open.take(token)
     }
 
     pub(super) fn take_closed(&mut self, token: u64) -> Option<Attempt> {
-        self.closed.remove(&token)
+        self.closed.take(token)
     }
 
     pub(super) fn closed_mut(&mut self, token: u64) -> Option<&mut Attempt> {
-        self.closed.get_mut(&token)
+        self.closed.at_mut(token)
     }
 
     /// Open attempts, oldest first.
     pub(super) fn all_open(&self) -> impl Iterator<Item = (u64, &Attempt)> {
-        self.open.iter().map(|(&token, attempt)| (token, attempt))
+        self.open.from(0)
     }
 
     /// The first attempt, open or closed, with this token or a later one.
     pub(super) fn from(&self, token: u64) -> Option<(u64, &Attempt)> {
-        let open = self.open.range(token..).next();
-        let closed = self.closed.range(token..).next();
-        let first = match (open, closed) {
+        let open = self.open.from(token).next();
+        let closed = self.closed.from(token).next();
+        match (open, closed) {
             (Some(a), Some(b)) => Some(if a.0 < b.0 { a } else { b }),
             (one, other) => one.or(other),
-        };
-        first.map(|(&token, attempt)| (token, attempt))
+        }
     }
 
     /// A run's attempts in memory, newest first.

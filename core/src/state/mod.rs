@@ -11,6 +11,7 @@ mod apply;
 mod attempts;
 pub mod audit;
 mod batch;
+mod by_token;
 pub mod command;
 mod digest;
 mod ended;
