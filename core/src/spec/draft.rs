@@ -289,7 +289,7 @@ pub fn check_name(field: &str, name: &str) -> Result<(), FieldError> {
             "use printable characters",
         ));
     }
-    if name.trim() != name {
+    if name.trim().len() != name.len() {
         return Err(FieldError::invalid(
             field,
             "it begins or ends with a space",

@@ -201,8 +201,10 @@ impl Walk {
         self.out[length_at..length_at + 4].copy_from_slice(&len.to_le_bytes());
     }
 
+    /// What is waiting. Room is made for as much again, in one piece.
     pub(super) fn take_output(&mut self) -> Vec<u8> {
-        core::mem::take(&mut self.out)
+        let room = Vec::with_capacity(self.out.capacity());
+        core::mem::replace(&mut self.out, room)
     }
 
     pub(super) const fn backlog(&self) -> usize {
