@@ -8,8 +8,10 @@ use dtask_proto::v1;
 use dtask_proto::v1::cluster_service_client::ClusterServiceClient;
 use dtask_proto::v1::task_service_client::TaskServiceClient;
 use tokio::sync::oneshot;
+use tonic::Code;
 use tonic::transport::Channel;
 
+use crate::api::Fault;
 use crate::serve::config::{HistoryChoice, Listen, ServeConfig};
 use crate::serve::net;
 use crate::serve::node::{self, Running};
@@ -191,23 +193,58 @@ pub(super) async fn submit(
     client: &mut TaskServiceClient<Channel>,
     task: v1::TaskSpec,
 ) -> v1::SubmitTaskResponse {
+    let request =
+        v1::SubmitTaskRequest { task: Some(task), retry: true, ..v1::SubmitTaskRequest::default() };
+    let accepted = answered(async || client.submit_task(request.clone()).await).await;
+    accepted.expect("it is legal")
+}
+
+/// Submits until a leader has taken all of the batch: the same ids make repeats harmless.
+pub(super) async fn submit_all(
+    client: &mut TaskServiceClient<Channel>,
+    tasks: impl IntoIterator<Item = v1::TaskSpec>,
+) -> Vec<v1::SubmitTaskResponse> {
+    let tasks = tasks.into_iter().collect();
+    let request =
+        v1::SubmitTasksRequest { tasks, retry: true, ..v1::SubmitTasksRequest::default() };
+    let taken = answered(async || {
+        let answer = client.submit_tasks(request.clone()).await?.into_inner();
+        let results =
+            answer.results.into_iter().map(|result| match (result.accepted, result.error) {
+                (Some(accepted), _) => Ok(accepted),
+                (None, error) => Err(Fault(error.expect("accepted or refused")).into_status()),
+            });
+        results.collect::<Result<Vec<_>, _>>().map(tonic::Response::new)
+    });
+    taken.await.expect("all of it is legal")
+}
+
+/// Asks until a leader has answered, as callers do: while leaders change nobody may be there, or the
+/// one that was asked goes before it has answered (P3.6). Any other refusal is an answer.
+pub(super) async fn answered<T>(
+    mut ask: impl AsyncFnMut() -> Result<tonic::Response<T>, tonic::Status>,
+) -> Result<T, tonic::Status> {
     let asking = async {
         loop {
-            let request = v1::SubmitTaskRequest {
-                task: Some(task.clone()),
-                retry: true,
-                ..Default::default()
+            let status = match ask().await {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status) => status,
             };
-            match client.submit_task(request).await {
-                Ok(accepted) => return accepted.into_inner(),
-                Err(status) => {
-                    let code = status.code();
-                    let again = [tonic::Code::Unavailable, tonic::Code::Unknown].contains(&code);
-                    assert!(again, "{status:?}");
+            let passing = match Fault::from_status(&status) {
+                Some(Fault(error)) => {
+                    ["NO_LEADER", "OUTCOME_UNKNOWN", "UNAVAILABLE"].contains(&&*error.reason)
+                        && error.retry_after.is_some()
                 }
+                // The connection broke.
+                None => {
+                    [Code::Unavailable, Code::Unknown, Code::Cancelled].contains(&status.code())
+                }
+            };
+            if !passing {
+                return Err(status);
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, asking).await.expect("a leader takes it")
+    tokio::time::timeout(PATIENCE, asking).await.expect("a leader answers")
 }
