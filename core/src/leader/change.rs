@@ -4,11 +4,15 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::Leader;
 use super::admission::{Asked, Change};
 use super::dispatch::Floor;
 use super::draft::Origin;
 use super::settle::refused;
+use crate::codec::flat::Put;
+use crate::codec::flat::command::put_wish;
 use crate::id::{RecordRef, Serial};
 use crate::machine::Outbox;
 use crate::node::io::Effect;
@@ -42,9 +46,16 @@ impl Leader {
             match (target, asked.past.take()) {
                 (Some(target), _) => self.plan_change(at, asked, target, state, floor, out),
                 (None, Some(stored)) => self.plan_again(at, asked, *stored, state, floor, out),
-                // Only a confirmed leader may say that an id is unknown.
+                // Only a confirmed leader may say that an id is unknown, and what came before does
+                // not depend on the task (P8.3).
                 (None, None) if asked.confirmed => {
-                    let reply = Reply::missing(&asked.id, state);
+                    let reply = match state.asked_before(key(&asked.id, &asked.change)) {
+                        Some(answer) => {
+                            let answer = answer.unwrap_or_else(Applied::Refused);
+                            self.changed(&asked.id, None, answer, state)
+                        }
+                        None => Reply::missing(&asked.id, state),
+                    };
                     out.push(Effect::Answer { ticket: asked.ticket, reply });
                 }
                 (None, None) => unknown.push(Asked { confirmed: true, ..asked }),
@@ -62,20 +73,20 @@ impl Leader {
         out: &mut Outbox<Effect>,
     ) {
         let Asked { ticket, id, change, confirmed: _, past: _ } = asked;
-        match change {
-            Change::Cancel { run: _, request, retry } => {
+        let key = key(&id, &change);
+        match &change {
+            Change::Cancel { .. } => {
                 let origin = Origin::Change { ticket, id, was: None, open: None, loose: false };
-                let key = key(request.as_deref(), retry);
                 self.push(at, &Command::Cancel { target, key }, origin);
             }
-            Change::Rerun { wish, request, retry } => {
+            Change::Rerun { wish, .. } => {
                 let open = match (self.loose, state.class_of(target)) {
                     (0, Some((queue, kind))) => floor.take_unwanted(&self.sessions, queue, kind),
                     (_, _) => None,
                 };
                 let loose = open.is_none();
                 let origin = Origin::Change { ticket, id, was: None, open, loose };
-                let rerun = Rerun { wish, key: key(request.as_deref(), retry), open };
+                let rerun = Rerun { wish: *wish, key, open };
                 self.push(at, &Command::Trigger { target, rerun }, origin);
             }
             Change::Delete { cancel } => {
@@ -84,7 +95,7 @@ impl Leader {
                     return out.push(Effect::Answer { ticket, reply });
                 };
                 let origin = Origin::Delete { ticket, was: Box::new(was) };
-                self.push(at, &Command::Delete { target, cancel }, origin);
+                self.push(at, &Command::Delete { target, cancel: *cancel }, origin);
             }
             // It names no task, and was planned above.
             Change::Claim { .. } => {}
@@ -110,13 +121,12 @@ impl Leader {
         }
         let mut open = None;
         let deed = match &change {
-            Change::Rerun { wish, request, retry } => {
+            Change::Rerun { wish, .. } => {
                 if self.loose == 0 {
                     let (queue, kind) = (&view.profile.queue, &view.profile.kind);
                     open = floor.take_unwanted(&self.sessions, queue, kind);
                 }
-                let key = key(request.as_deref(), *retry);
-                Deed::Run(Rerun { wish: *wish, key, open })
+                Deed::Run(Rerun { wish: *wish, key: key(&id, &change), open })
             }
             Change::Delete { cancel } => Deed::Delete { cancel: *cancel },
             // What has ended cannot be cancelled, whatever history tells; a claim has no task.
@@ -165,7 +175,8 @@ impl Leader {
             | Applied::Stopping { .. }
             | Applied::Done => match task.and_then(|task| self.task_view(task, state)).or(was) {
                 Some(view) => Reply::Task(view),
-                None => Reply::missing(id, state),
+                None if state.is_deleted(id) => Reply::missing(id, state),
+                None => Reply::Repeated { stored: state.stored() },
             },
         }
     }
@@ -186,8 +197,27 @@ impl Leader {
     }
 }
 
-fn key(request: Option<&str>, retry: bool) -> Option<Key<'_>> {
-    request.map(|request| Key { request, retry })
+/// The request id of a change, with a hash of what is asked for (P8.3): the task by the id that the
+/// caller knows it by, so that neither its end nor another creation of the id makes a repeat look
+/// like another request.
+fn key<'a>(id: &str, change: &'a Change) -> Option<Key<'a>> {
+    let mut said = Vec::with_capacity(id.len() + 8);
+    let (request, retry) = match change {
+        Change::Cancel { run, request, retry } => {
+            said.put_u8(1);
+            said.put_option(*run, |said, run| said.put_u32(run.0));
+            (request, *retry)
+        }
+        Change::Rerun { wish, request, retry } => {
+            said.put_u8(2);
+            put_wish(&mut said, *wish);
+            (request, *retry)
+        }
+        Change::Delete { .. } | Change::Claim { .. } => return None,
+    };
+    let request = request.as_deref()?;
+    said.put_text(id);
+    Some(Key { request, content: xxh3_64(&said), retry })
 }
 
 /// What the command was planned on is no more (it left memory, or came back as another): the caller

@@ -58,7 +58,7 @@ pub enum Request {
         /// A certain run.
         run: Option<RunNumber>,
     },
-    /// Stop it: answered [`Reply::Task`].
+    /// Stop it: answered [`Reply::Task`], or [`Reply::Repeated`].
     Cancel {
         /// The task's id.
         id: Box<str>,
@@ -77,8 +77,9 @@ pub enum Request {
         /// Hash of all that the request says.
         content: u64,
     },
-    /// Run it now, or once more: answered [`Reply::Task`], or [`Reply::NotLive`] when its body has
-    /// left memory: then the shell reads history and asks again with what it found (P8.5).
+    /// Run it now, or once more: answered [`Reply::Task`] or [`Reply::Repeated`], or
+    /// [`Reply::NotLive`] when its body has left memory: then the shell reads history and asks again
+    /// with what it found (P8.5).
     Trigger {
         /// The task's id.
         id: Box<str>,
@@ -181,6 +182,12 @@ pub enum Reply {
         stored: u64,
         /// The number that the next id gets which leaves memory.
         ended: u64,
+    },
+    /// The request came before and was answered then; its task is not in memory by now: the shell
+    /// answers with what history has (P8.3).
+    Repeated {
+        /// As of [`Reply::NotLive`].
+        stored: u64,
     },
     /// A piece of live output; more follow until `end`.
     Output {

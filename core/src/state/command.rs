@@ -14,6 +14,8 @@ use crate::time::Timestamp;
 pub struct Key<'a> {
     /// The id.
     pub request: &'a str,
+    /// Hash of all that the request says: tells another one under its id from a repeat.
+    pub content: u64,
     /// It was sent before, by a caller who does not know what became of it (P8.2).
     pub retry: bool,
 }

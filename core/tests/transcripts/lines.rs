@@ -30,6 +30,7 @@ pub(crate) fn reply(what: &str, reply: &Reply, began: Timestamp) -> Option<Strin
         }
         Reply::Claimed => format!("{what}: claimed"),
         Reply::NotLive { .. } => format!("{what}: not in memory"),
+        Reply::Repeated { .. } => format!("{what}: answered before, not in memory"),
         Reply::Rejected(why) => format!("{what}: {}", rejected(why)),
         Reply::Output { token, offset, data, end } => {
             let text = String::from_utf8_lossy(data);

@@ -239,7 +239,8 @@ fn key(u: &mut Unstructured<'_>) -> Result<Option<Key<'static>>> {
     if !bool::arbitrary(u)? {
         return Ok(None);
     }
-    Ok(Some(Key { request: word(u)?, retry: bool::arbitrary(u)? }))
+    let content = u.int_in_range(0..=3)?;
+    Ok(Some(Key { request: word(u)?, content, retry: bool::arbitrary(u)? }))
 }
 
 fn maybe_instance(u: &mut Unstructured<'_>) -> Result<Option<InstanceId>> {

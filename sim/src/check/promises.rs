@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dtask_core::limits;
 use dtask_core::node::Accepted;
 use dtask_core::spec::NewTask;
 use xxhash_rust::xxh3::xxh3_64;
@@ -28,6 +29,8 @@ pub struct Acknowledged {
 pub struct Promises {
     invoked: BTreeMap<Box<str>, Vec<u64>>,
     acknowledged: BTreeMap<Box<str>, Acknowledged>,
+    /// Request ids that were answered, and when first.
+    requests: BTreeMap<Box<str>, u64>,
 }
 
 impl Promises {
@@ -97,6 +100,35 @@ impl Promises {
         let first = Acknowledged { new, ..first };
         self.acknowledged.insert(id.into(), first);
         Ok(before)
+    }
+
+    /// S7 when the answer to a request with an id of its own leaves: the log holds the id.
+    pub fn s7_an_answered_request_is_in_the_log(
+        &mut self,
+        at: u64,
+        request: &str,
+        ledger: &Ledger,
+    ) -> Verdict {
+        let known = ledger.request_since(request).is_some();
+        hold!("S7", known, "request {request} is acknowledged, and not in the log");
+        self.requests.entry(request.into()).or_insert(at);
+        Ok(())
+    }
+
+    /// S9 when a node says that the task does not allow it: a request id that was answered before
+    /// is recognised before the task is looked for.
+    pub fn s9_an_answered_request_is_recognised(
+        &self,
+        asked_at: u64,
+        request: &str,
+        ledger: &Ledger,
+    ) -> Verdict {
+        let answered = self.requests.get(request).is_some_and(|&at| at < asked_at);
+        let kept = ledger
+            .request_since(request)
+            .is_some_and(|since| ledger.at().since(since) < limits::DEDUP_WINDOW);
+        hold!("S9", !(answered && kept), "request {request} came before, and is not recognised");
+        Ok(())
     }
 
     /// S19, the part that needs no search: a linearizable read that began after a task was

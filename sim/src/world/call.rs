@@ -236,6 +236,7 @@ fn reply_name(reply: &Reply) -> &'static str {
         Reply::Tasks { .. } => "hears tasks",
         Reply::Attempts { .. } => "hears attempts",
         Reply::NotLive { .. } => "hears not live",
+        Reply::Repeated { .. } => "hears repeated",
         Reply::Output { .. } => "hears output",
         Reply::Workers(_) => "hears workers",
         Reply::Cluster(_) => "hears cluster",

@@ -140,13 +140,13 @@ impl World {
                 self.repeat(who, other)?
             }
             6 => {
-                let cancel = client.draw_cancel(who, id?);
+                let cancel = client.draw_cancel(who, id?, forgets);
                 self.alone(cancel)?
             }
             7 => Request::Task { id: id?, stale },
             8 => Request::Wait { id: id?, run: None },
             9 => {
-                let trigger = client.draw_trigger(who, id?);
+                let trigger = client.draw_trigger(who, id?, forgets);
                 self.alone(trigger)?
             }
             10 => Request::Delete { id: id?, cancel: client.rng.chance(1, 2), past: None },

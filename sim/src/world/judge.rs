@@ -8,7 +8,7 @@ use dtask_core::state::view::TaskStatus;
 use dtask_core::worker::Assignment;
 
 use super::World;
-use super::call::Call;
+use super::call::{Call, id_of};
 use super::trace::Probe;
 use crate::check::gaps::Excuses;
 use crate::check::ledger::Meaning;
@@ -37,6 +37,7 @@ impl World {
             match effect {
                 Effect::Note(Note::Applied { index }) => applied = Some(*index),
                 Effect::Note(Note::SnapshotInstalled { index }) => {
+                    self.mistakes_are_gone(who);
                     self.nodes[who].applied = self.nodes[who].applied.max(*index);
                 }
                 _ => {}
@@ -168,6 +169,7 @@ impl World {
         if self.is_mistaken(who) {
             return self.l9_a_wrong_state_answers_nothing(who, &call.request, reply);
         }
+        self.judge_request(call, reply)?;
         match (&call.request, reply) {
             (Request::Submit(tasks) | Request::Resubmit(tasks), Reply::Submitted(results)) => {
                 hold!(
@@ -202,17 +204,10 @@ impl World {
                     }
                 }
             }
-            (Request::Trigger { request: Some(request), .. }, Reply::Task(_))
-            | (Request::Claim { request, .. }, Reply::Claimed) => {
-                self.s7_an_acknowledged_request_is_in_the_log(request)?;
-            }
             (_, Reply::Rejected(Rejection::Forgotten)) => {
                 self.s9_only_a_re_send_is_forgotten(call)?;
             }
-            (Request::Cancel { id, request, .. }, Reply::Task(view)) => {
-                if let Some(request) = request {
-                    self.s7_an_acknowledged_request_is_in_the_log(request)?;
-                }
+            (Request::Cancel { id, .. }, Reply::Task(view)) => {
                 if view.status != TaskStatus::Cancelled {
                     return Ok(());
                 }
@@ -236,10 +231,35 @@ impl World {
         Ok(())
     }
 
-    fn s7_an_acknowledged_request_is_in_the_log(&self, request: &str) -> Verdict {
-        let known = self.chain.ledger().has_request(request);
-        hold!("S7", known, "request {request} is acknowledged, and not in the log");
-        Ok(())
+    /// S7 and S9 of what carries a request id.
+    fn judge_request(&mut self, call: &Call, reply: &Reply) -> Verdict {
+        let Some(request) = id_of(&call.request) else { return Ok(()) };
+        let ledger = self.chain.ledger();
+        match reply {
+            Reply::Task(_) | Reply::Claimed | Reply::Repeated { .. } => {
+                if matches!(reply, Reply::Repeated { .. }) {
+                    self.probes.hit(Probe::RepeatedAfterItsTask);
+                }
+                self.promises.s7_an_answered_request_is_in_the_log(self.at, request, ledger)
+            }
+            // Where ids are forgotten too soon, so are these.
+            _ if self.forgets() => Ok(()),
+            // A repeat is told when its task was deleted since.
+            Reply::Rejected(Rejection::NotFound { id })
+                if ledger.find(id).is_some_and(|(_, task)| task.deleted) =>
+            {
+                Ok(())
+            }
+            Reply::NotLive { .. }
+            | Reply::Rejected(
+                Rejection::NotFound { .. }
+                | Rejection::Terminal { .. }
+                | Rejection::Running
+                | Rejection::InGap
+                | Rejection::Invalid { .. },
+            ) => self.promises.s9_an_answered_request_is_recognised(call.asked_at, request, ledger),
+            _ => Ok(()),
+        }
     }
 
     /// S9, the other half of P8.2: only a marked re-send is refused because its id may have been

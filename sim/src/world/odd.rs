@@ -43,6 +43,8 @@ pub struct Odd {
     pub told: Option<(usize, u64)>,
     /// What it was asked.
     pub asked: u64,
+    /// One of the struck installed a snapshot since: of others' making, it is right again.
+    pub restored: bool,
     /// Attempts that were opened until everybody knew that no majority is right.
     pub opened: Option<u64>,
     /// The newest stamp that was seen, and a moment before which it was not.
@@ -72,6 +74,7 @@ impl World {
             flipped: None,
             told: None,
             asked: 0,
+            restored: false,
             opened: None,
             stamped: (0, 0),
             looked: self.at,

@@ -9,7 +9,7 @@ use super::client::Client;
 
 impl Client {
     /// A trigger or a retry, of a task that lives or ended long ago; or an earlier one once more.
-    pub(super) fn draw_trigger(&mut self, who: usize, id: Box<str>) -> Request {
+    pub(super) fn draw_trigger(&mut self, who: usize, id: Box<str>, forgets: bool) -> Request {
         if let Some(asked) = self.asked.clone().filter(|_| self.rng.chance(1, 4)) {
             return marked_request(asked);
         }
@@ -18,16 +18,16 @@ impl Client {
             2 => Wish::RetryLatest,
             _ => Wish::Retry(RunNumber(1 + self.rng.below(3) as u32)),
         };
-        let request = self.draw_request_id(who);
+        let request = self.draw_request_id(who, forgets);
         self.keep(Request::Trigger { id, wish, request, retry: false, past: None })
     }
 
     /// A cancel, or an earlier request once more.
-    pub(super) fn draw_cancel(&mut self, who: usize, id: Box<str>) -> Request {
+    pub(super) fn draw_cancel(&mut self, who: usize, id: Box<str>, forgets: bool) -> Request {
         if let Some(asked) = self.asked.clone().filter(|_| self.rng.chance(1, 4)) {
             return marked_request(asked);
         }
-        let request = self.draw_request_id(who);
+        let request = self.draw_request_id(who, forgets);
         self.keep(Request::Cancel { id, run: None, request, retry: false })
     }
 
@@ -39,9 +39,11 @@ impl Client {
         Request::Claim { request, content: self.rng.below(2) }
     }
 
-    fn draw_request_id(&mut self, who: usize) -> Option<Box<str>> {
+    /// A new id, none, or where nothing is forgotten too soon one that stands for something else.
+    fn draw_request_id(&mut self, who: usize, forgets: bool) -> Option<Box<str>> {
         let named = self.rng.chance(1, 2);
-        self.requests += u64::from(named);
+        let known = !forgets && self.requests > 0 && self.rng.chance(1, 6);
+        self.requests += u64::from(named && !known);
         named.then(|| format!("r{who}-{}", self.requests).into())
     }
 

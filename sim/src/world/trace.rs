@@ -251,6 +251,8 @@ probes! {
     /// A request id came twice.
     RequestRepeated = "request repeated",
     RequestReused = "request id reused",
+    /// A request id came again when its task was not in memory any more.
+    RepeatedAfterItsTask = "request repeated after its task left memory",
 }
 
 /// How often each probe was met.

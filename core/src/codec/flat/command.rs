@@ -139,11 +139,12 @@ fn put_past(out: &mut Vec<u8>, past: &Past<'_>) {
 
 fn put_key(out: &mut Vec<u8>, key: Key<'_>) {
     out.put_text(key.request);
+    out.put_u64(key.content);
     out.put_flag(key.retry);
 }
 
 fn read_key<'a>(from: &mut Cursor<'a>) -> Result<Key<'a>, DecodeError> {
-    Ok(Key { request: from.text()?, retry: from.flag()? })
+    Ok(Key { request: from.text()?, content: from.u64()?, retry: from.flag()? })
 }
 
 fn put_rerun(out: &mut Vec<u8>, rerun: Rerun<'_>) {

@@ -176,7 +176,11 @@ fn command(m: &Material, profile: u16) -> Command<'_> {
 }
 
 fn key(m: &Material) -> Option<Key<'_>> {
-    m.flag.then_some(Key { request: &m.other, retry: m.which.is_multiple_of(2) })
+    m.flag.then_some(Key {
+        request: &m.other,
+        content: m.numbers[2],
+        retry: m.which.is_multiple_of(2),
+    })
 }
 
 fn rerun(m: &Material, open: Option<InstanceId>) -> Rerun<'_> {

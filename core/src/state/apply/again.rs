@@ -7,7 +7,6 @@ use alloc::vec::Vec;
 
 use super::EntryProfiles;
 use super::recurring::NewRun;
-use super::requests::Said;
 use crate::id::{InstanceId, RecordRef, RunNumber};
 use crate::limits;
 use crate::state::facts::Changes;
@@ -25,12 +24,11 @@ impl State {
         rerun: Rerun<'_>,
         changes: &mut Changes,
     ) -> Result<Applied, Refusal> {
-        let said = Said::Run(target.serial, rerun.wish);
-        if let Some(answer) = self.asked_before(said, rerun.key) {
+        if let Some(answer) = self.asked_before(rerun.key) {
             return answer;
         }
         let answer = self.trigger(target, rerun.wish, rerun.open, changes)?;
-        self.remember_request(said, rerun.key);
+        self.remember_request(rerun.key);
         Ok(answer)
     }
 
@@ -42,7 +40,7 @@ impl State {
         changes: &mut Changes,
     ) -> Result<Applied, Refusal> {
         if let Deed::Run(rerun) = again.deed
-            && let Some(answer) = self.asked_before(Said::Run(again.serial, rerun.wish), rerun.key)
+            && let Some(answer) = self.asked_before(rerun.key)
         {
             return answer;
         }

@@ -12,7 +12,12 @@ use crate::state::{Again, Applied, Command, Create, Deed, Key, Past, Refusal, Re
 use crate::time::Timestamp;
 
 fn rerun(wish: Wish, request: Option<&str>) -> Rerun<'_> {
-    let key = request.map(|request| Key { request, retry: false });
+    let content = match wish {
+        Wish::Trigger => 1,
+        Wish::RetryLatest => 2,
+        Wish::Retry(run) => 3 + u64::from(run.0),
+    };
+    let key = request.map(|request| Key { request, content, retry: false });
     Rerun { wish, key, open: Some(WORKER) }
 }
 
@@ -210,9 +215,6 @@ fn a_request_that_comes_twice_makes_one_run() {
     assert_eq!(rig.one(first), Applied::Repeated { live: None });
     let other = again(&rig, &row, ask(Wish::Trigger, Some("r1")));
     assert_eq!(rig.one(other), Applied::Refused(Refusal::RequestReused));
-    let task = rig.submit("b");
-    let other = Command::Trigger { target: task, rerun: rerun(Wish::RetryLatest, Some("r1")) };
-    assert_eq!(rig.one(other), Applied::Refused(Refusal::RequestReused));
     assert_eq!(rig.state.open_attempts().count(), 0);
 }
 
@@ -220,8 +222,8 @@ fn a_request_that_comes_twice_makes_one_run() {
 fn a_cancel_that_comes_twice_stops_nothing_that_runs_since() {
     let mut rig = Rig::new();
     let task = rig.submit("a");
-    let key = |request| Some(Key { request, retry: false });
-    let cancel = Command::Cancel { target: task, key: key("c1") };
+    let key = |request, content| Some(Key { request, content, retry: false });
+    let cancel = Command::Cancel { target: task, key: key("c1", 1) };
     assert_eq!(rig.one(cancel.clone()), Applied::Done);
     let retry = Command::Trigger { target: task, rerun: rerun(Wish::RetryLatest, None) };
     fired(rig.one(retry));
@@ -229,10 +231,29 @@ fn a_cancel_that_comes_twice_stops_nothing_that_runs_since() {
     let view = rig.state.task_view(task).expect("it lives");
     assert_eq!(view.status, TaskStatus::Running);
     let other = rig.submit("b");
-    let reused = rig.one(Command::Cancel { target: other, key: key("c1") });
+    let reused = rig.one(Command::Cancel { target: other, key: key("c1", 2) });
     assert_eq!(reused, Applied::Refused(Refusal::RequestReused));
-    let own = rig.one(Command::Cancel { target: task, key: key("c2") });
+    let own = rig.one(Command::Cancel { target: task, key: key("c2", 1) });
     assert!(matches!(own, Applied::Stopping { .. }), "{own:?}");
+}
+
+#[test]
+fn a_cancel_that_comes_twice_is_known_when_its_task_is_gone() {
+    let mut rig = Rig::new();
+    let task = rig.submit("a");
+    let key = |content| Some(Key { request: "c1", content, retry: false });
+    let cancel = |content| Command::Cancel { target: task, key: key(content) };
+    assert_eq!(rig.one(cancel(1)), Applied::Done);
+    let retry = Command::Trigger { target: task, rerun: rerun(Wish::RetryLatest, None) };
+    let (_, token) = fired(rig.one(retry));
+    rig.end(token, AttemptOutcome::Succeeded);
+    rig.store_all();
+    assert_eq!(rig.state.records(), 0);
+    assert_eq!(rig.state.asked_before(key(1)), Some(Ok(Applied::Repeated { live: None })));
+    assert_eq!(rig.state.asked_before(key(2)), Some(Err(Refusal::RequestReused)));
+    // As planned while the task was still there.
+    assert_eq!(rig.one(cancel(1)), Applied::Repeated { live: None });
+    assert_eq!(rig.one(cancel(2)), Applied::Refused(Refusal::RequestReused));
 }
 
 #[test]

@@ -7,7 +7,6 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use self::reruns::Said;
 use crate::id::{InstanceId, RecordRef, RunNumber, Serial, Slot, Token};
 use crate::limits;
 use crate::spec::{AttemptOutcome, Overlap, StopWhy};
@@ -66,7 +65,7 @@ pub(super) struct Model {
     /// Tasks that have left memory, by id, with the entry in which they did.
     ended: BTreeMap<String, (u64, Entity, u64)>,
     /// Requests that were answered, with what they asked for.
-    requests: BTreeMap<String, Said>,
+    requests: BTreeMap<String, u64>,
     entries: u64,
     serials: u64,
     tokens: u64,
@@ -98,13 +97,10 @@ impl Model {
             Command::Open(open) => self.open(open.target, open.attempt, open.instance),
             Command::Close(close) => self.close(close),
             Command::Fire(fire) => self.fire(fire),
-            Command::Cancel { target, key } => {
-                let said = Said::Cancel(target.serial.0);
-                self.once(said, *key, |model| model.cancel(*target))
-            }
+            Command::Cancel { target, key } => self.once(*key, |model| model.cancel(*target)),
             Command::Claim { request, content } => {
-                let key = Some(Key { request, retry: false });
-                self.once(Said::Content(*content), key, |_| Ok(Applied::Done))
+                let key = Some(Key { request, content: *content, retry: false });
+                self.once(key, |_| Ok(Applied::Done))
             }
             Command::TimeOut { token, target } => self.time_out(*token, *target),
             Command::Trigger { target, rerun } => self.rerun(*target, *rerun),

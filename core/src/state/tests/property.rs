@@ -139,7 +139,8 @@ fn command<'a>(
             })
         }
         Wish::Cancel { pick, request } => {
-            Command::Cancel { target: any_record(pick), key: key(*request, ids) }
+            let content = 20 + pick.index(2) as u8;
+            Command::Cancel { target: any_record(pick), key: key(*request, content, ids) }
         }
         Wish::Claim { request, content } => {
             Command::Claim { request: &ids[usize::from(*request)], content: u64::from(*content) }
@@ -191,17 +192,18 @@ fn command<'a>(
     }
 }
 
-fn key(request: u8, ids: &[String]) -> Option<Key<'_>> {
-    (request < 3).then(|| Key { request: &ids[usize::from(request)], retry: false })
+fn key(request: u8, content: u8, ids: &[String]) -> Option<Key<'_>> {
+    let content = u64::from(content);
+    (request < 3).then(|| Key { request: &ids[usize::from(request)], content, retry: false })
 }
 
-fn rerun((wish, request): (u8, u8), open: Option<InstanceId>, ids: &[String]) -> Rerun<'_> {
-    let wish = match wish {
+fn rerun((number, request): (u8, u8), open: Option<InstanceId>, ids: &[String]) -> Rerun<'_> {
+    let wish = match number {
         0..5 => state::Wish::Trigger,
         5 => state::Wish::RetryLatest,
-        _ => state::Wish::Retry(RunNumber(u32::from(wish) - 5)),
+        _ => state::Wish::Retry(RunNumber(u32::from(number) - 5)),
     };
-    Rerun { wish, key: key(request, ids), open }
+    Rerun { wish, key: key(request, number, ids), open }
 }
 
 fn create(id: u8, spec: u8, open: Option<InstanceId>, ids: &[String]) -> Command<'_> {

@@ -134,6 +134,7 @@ impl Calls {
         for _ in 0..=LOOKS_MAX {
             let (stored, as_of) = match self.put(call, question(past.take())).await {
                 Ok(Reply::Task(view)) => return Ok(Done::Here(Box::new(views::task(*view)))),
+                Ok(Reply::Repeated { stored }) => return self.repeated(id, stored).await,
                 Ok(Reply::NotLive { stored, ended }) => (stored, ended),
                 Ok(reply) => return Err(odd(&reply)),
                 Err(No::AskLeader(address)) => return Ok(Done::AskLeader(address)),
@@ -184,6 +185,7 @@ impl Calls {
     ) -> Result<Done, Fault> {
         let fault = match self.put(call, question).await {
             Ok(Reply::Task(view)) => return Ok(Done::Here(Box::new(views::task(*view)))),
+            Ok(Reply::Repeated { stored }) => return self.repeated(&request.id, stored).await,
             Ok(Reply::NotLive { .. }) => self.not_live(&request.id).await,
             Ok(reply) => return Err(odd(&reply)),
             Err(No::AskLeader(address)) => return Ok(Done::AskLeader(address)),
@@ -195,6 +197,16 @@ impl Calls {
         };
         let before = self.cancelled_before(request, fault).await;
         before.map(|task| Done::Here(Box::new(task))).map_err(|fault| self.refused(fault))
+    }
+
+    /// A request that was answered before is answered once more, with the task as it ended (P8.3).
+    async fn repeated(&self, id: &str, stored: u64) -> Result<Done, Fault> {
+        let row = async {
+            self.level_with(stored).await?;
+            self.stored(id).await
+        };
+        let view = row.await.map_err(|fault| self.refused(fault))?;
+        Ok(Done::Here(Box::new(views::task(view))))
     }
 
     /// Why nothing can be cancelled that is not in memory.

@@ -6,7 +6,7 @@ use dtask_proto::v1::task_service_client::TaskServiceClient;
 use tonic::Code;
 use tonic::transport::Channel;
 
-use super::nodes::{Nodes, submit, task};
+use super::nodes::{Nodes, answered, submit, task};
 use crate::api::Fault;
 
 type Tasks = TaskServiceClient<Channel>;
@@ -22,7 +22,8 @@ async fn stored(cluster: &Nodes) {
 
 async fn ended(cluster: &Nodes, client: &mut Tasks, id: &str) -> v1::Task {
     let wait = v1::WaitTaskRequest { id: id.to_owned(), run: None, timeout: Some(60_000) };
-    let waited = client.wait_task(wait).await.expect("it is known").into_inner();
+    let waited = answered(async || client.wait_task(wait.clone()).await).await;
+    let waited = waited.expect("it is known");
     assert!(waited.done, "{waited:?}");
     stored(cluster).await;
     waited.task.expect("a task")
@@ -85,6 +86,49 @@ async fn task_that_history_alone_has_is_retried_triggered_and_deleted() {
     cluster.stop_all().await;
 }
 
+/// P8.3: what a request id stands for does not depend on what became of its task.
+#[tokio::test]
+async fn request_id_is_recognised_when_its_task_is_in_memory_no_more() {
+    let cluster = Nodes::start(1, None);
+    cluster.leader().await;
+    let mut client = cluster.tasks(0).await;
+    let cancel = |id: &str, request_id: &str| v1::CancelTaskRequest {
+        id: id.to_owned(),
+        run: None,
+        request_id: request_id.to_owned(),
+        retry: true,
+    };
+    submit(&mut client, task("a", "noop")).await;
+    client.cancel_task(cancel("a", "c1")).await.expect("it waits for a worker");
+    let _worker = cluster.worker();
+    client.retry_task(retry("a", None, "r1")).await.expect("it runs again");
+    ended(&cluster, &mut client, "a").await;
+
+    let again = client.cancel_task(cancel("a", "c1")).await.expect("it was cancelled then");
+    let again = again.into_inner();
+    assert_eq!((again.status(), again.runs_count), (v1::TaskStatus::Succeeded, 2));
+    let again = client.retry_task(retry("a", None, "r1")).await.expect("it ran again then");
+    assert_eq!(again.into_inner().runs_count, 2);
+    let trigger = v1::TriggerTaskRequest {
+        id: "a".to_owned(),
+        request_id: "c1".to_owned(),
+        ..Default::default()
+    };
+    for other in [
+        client.cancel_task(cancel("a", "r1")).await.expect_err("a retry's"),
+        client.cancel_task(cancel("nobody", "c1")).await.expect_err("another task's"),
+        client.retry_task(retry("nobody", None, "r1")).await.expect_err("another task's"),
+        client.trigger_task(trigger).await.expect_err("a cancel's"),
+    ] {
+        assert_eq!(reason(&other), "IDEMPOTENCY_KEY_REUSED");
+    }
+    let late = client.cancel_task(cancel("a", "c2")).await.expect_err("it has ended");
+    assert_eq!(reason(&late), "TERMINAL");
+    let nobody = client.cancel_task(cancel("nobody", "c3")).await.expect_err("nobody");
+    assert_eq!(nobody.code(), Code::NotFound);
+    cluster.stop_all().await;
+}
+
 #[tokio::test]
 async fn database_that_is_away_is_unavailable_and_never_not_found() {
     let mut cluster = Nodes::start(1, None);
@@ -121,7 +165,7 @@ async fn follower_hands_a_retry_on_to_the_leader() {
     submit(&mut client, task("a", "noop")).await;
     ended(&cluster, &mut client, "a").await;
     let mut other = cluster.tasks((leader + 1) % 3).await;
-    let again = other.retry_task(retry("a", None, "r1")).await.expect("it runs").into_inner();
-    assert_eq!(again.runs_count, 2);
+    let again = answered(async || other.retry_task(retry("a", None, "r1")).await).await;
+    assert_eq!(again.expect("it runs").runs_count, 2);
     cluster.stop_all().await;
 }

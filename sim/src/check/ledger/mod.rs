@@ -290,7 +290,7 @@ impl Ledger {
         answer: Applied,
     ) -> Result<Meaning, Violation> {
         if let Some(key) = key {
-            let said = Said::Cancel(target.serial.0);
+            let said = Said::Cancel(self.id_of(target.serial.0));
             let meaning = self.request(entry.at, key.request, said, answer)?;
             if meaning != Meaning::Nothing {
                 return Ok(meaning);

@@ -42,7 +42,7 @@ impl Ledger {
         answer: Applied,
     ) -> Result<Meaning, Violation> {
         if let Some(key) = rerun.key {
-            let said = Said::Run(serial, rerun.wish);
+            let said = Said::Run(self.id_of(serial), rerun.wish);
             let meaning = self.request(entry.at, key.request, said, answer)?;
             if meaning != Meaning::Nothing {
                 return Ok(meaning);

@@ -4,14 +4,6 @@ use super::{Entity, Model, Stand};
 use crate::id::{InstanceId, RecordRef};
 use crate::state::{Again, Applied, Deed, Key, Refusal, Rerun, Wish};
 
-/// What a request asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Said {
-    Run(u64, Wish),
-    Cancel(u64),
-    Content(u64),
-}
-
 impl Entity {
     /// A one-shot that has ended stands for itself and its one run; from here on for runs.
     fn become_task_of_runs(&mut self) {
@@ -28,35 +20,33 @@ impl Model {
         target: RecordRef,
         rerun: Rerun<'_>,
     ) -> Result<Applied, Refusal> {
-        let said = Said::Run(target.serial.0, rerun.wish);
-        self.once(said, rerun.key, |model| model.trigger(target, rerun.wish, rerun.open))
+        self.once(rerun.key, |model| model.trigger(target, rerun.wish, rerun.open))
     }
 
     /// Acts, unless the request came before.
     pub(super) fn once(
         &mut self,
-        said: Said,
         key: Option<Key<'_>>,
         act: impl FnOnce(&mut Self) -> Result<Applied, Refusal>,
     ) -> Result<Applied, Refusal> {
-        if let Some(answer) = self.asked_before(said, key) {
+        if let Some(answer) = self.asked_before(key) {
             return answer;
         }
         let answer = act(self)?;
-        self.requests.extend(key.map(|key| (key.request.into(), said)));
+        self.requests.extend(key.map(|key| (key.request.into(), key.content)));
         Ok(answer)
     }
 
-    fn asked_before(&self, said: Said, key: Option<Key<'_>>) -> Option<Result<Applied, Refusal>> {
-        let before = self.requests.get(key?.request)?;
-        let same = *before == said;
+    fn asked_before(&self, key: Option<Key<'_>>) -> Option<Result<Applied, Refusal>> {
+        let key = key?;
+        let same = *self.requests.get(key.request)? == key.content;
         Some(if same { Ok(Applied::Repeated { live: None }) } else { Err(Refusal::RequestReused) })
     }
 
     pub(super) fn again(&mut self, again: &Again<'_>) -> Result<Applied, Refusal> {
         let serial = again.serial.0;
         if let Deed::Run(rerun) = again.deed
-            && let Some(answer) = self.asked_before(Said::Run(serial, rerun.wish), rerun.key)
+            && let Some(answer) = self.asked_before(rerun.key)
         {
             return answer;
         }
