@@ -3,6 +3,7 @@
 
 use axum::extract::RawQuery;
 use axum::http::{HeaderMap, HeaderValue};
+use dtask_core::limits;
 use dtask_core::spec::NewTask;
 use dtask_core::spec::draft::check_id;
 use dtask_proto::v1;
@@ -91,7 +92,7 @@ fn key(bytes: &[u8]) {
         let value = HeaderValue::from_bytes(key).ok()?;
         let mut headers = HeaderMap::new();
         headers.insert("idempotency-key", value);
-        match input::idempotency_id(&headers) {
+        match input::idempotency_id(&headers, limits::NAME_CHARS_MAX) {
             Ok(id) => {
                 let id = id.expect("there is a key");
                 assert_eq!(check_id("id", &id), Ok(()));

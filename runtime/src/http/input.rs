@@ -1,9 +1,8 @@
 //! What a request says: its body and its query, as messages of the schema.
 
 use axum::body::Body;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 use bytes::Bytes;
-use dtask_core::limits;
 use dtask_core::spec;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -123,24 +122,59 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The id that an `Idempotency-Key` stands for (P8.3): itself when it can be an id, else a name
-/// made of its bytes. `None` without a key.
+/// What the headers of a request that changes something say of its sending.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Sending {
+    /// The id of `Idempotency-Key`.
+    pub(super) key: Option<String>,
+    /// `Idempotency-Retry: true`: it was sent before, and what became of it is not known (P8.2).
+    pub(super) retry: bool,
+}
+
+impl Sending {
+    /// Reads the headers; the key's id has at most `max` characters.
+    ///
+    /// # Errors
+    /// A key that cannot be an id of that length; a mark that is neither true nor false.
+    pub(super) fn read(headers: &HeaderMap, max: usize) -> Result<Self, Fault> {
+        let retry = match headers.get("idempotency-retry").map(HeaderValue::as_bytes) {
+            None | Some(b"false") => false,
+            Some(b"true") => true,
+            Some(_) => {
+                return Err(Fault::invalid("Idempotency-Retry", "is neither true nor false", ""));
+            }
+        };
+        Ok(Self { key: idempotency_id(headers, max)?, retry })
+    }
+
+    /// Puts what the headers say over what the message says.
+    pub(super) fn mark(self, request_id: &mut String, retry: &mut bool) {
+        if let Some(key) = self.key {
+            *request_id = key;
+        }
+        *retry |= self.retry;
+    }
+}
+
+/// The id of at most `max` characters that an `Idempotency-Key` stands for (P8.3): itself when it
+/// can be an id, else a name made of its bytes. `None` without a key.
 ///
 /// # Errors
 /// A key that is longer than an id may be and has no place in the table.
-pub fn idempotency_id(headers: &HeaderMap) -> Result<Option<String>, Fault> {
+pub fn idempotency_id(headers: &HeaderMap, max: usize) -> Result<Option<String>, Fault> {
     let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
     let key = key.as_bytes();
-    // Two characters a byte and the prefix still fit an id.
-    let max = (limits::NAME_CHARS_MAX - KEY_PREFIX.len()) / 2;
     if let Ok(text) = std::str::from_utf8(key)
         && spec::draft::check_id("Idempotency-Key", text).is_ok()
+        && text.len() <= max
     {
         return Ok(Some(text.to_owned()));
     }
-    if key.is_empty() || key.len() > max {
+    // Two characters a byte and the prefix still fit an id.
+    let bytes = (max - KEY_PREFIX.len()) / 2;
+    if key.is_empty() || key.len() > bytes {
         let detail = format!("the key has {} bytes", key.len());
-        let hint = format!("1 to {max} bytes, or anything that can be a task's id");
+        let hint = format!("1 to {bytes} bytes, or up to {max} characters that can be a task's id");
         return Err(Fault::invalid("Idempotency-Key", detail, hint));
     }
     let mut id = KEY_PREFIX.to_owned();
@@ -184,8 +218,31 @@ mod tests {
     fn key_that_can_be_an_id_is_the_id() {
         let mut headers = HeaderMap::new();
         headers.insert("idempotency-key", "order-17".parse().expect("a header"));
-        assert_eq!(idempotency_id(&headers), Ok(Some("order-17".to_owned())));
+        assert_eq!(idempotency_id(&headers, 128), Ok(Some("order-17".to_owned())));
         headers.insert("idempotency-key", "a b".parse().expect("a header"));
-        assert_eq!(idempotency_id(&headers), Ok(Some("key-612062".to_owned())));
+        assert_eq!(idempotency_id(&headers, 128), Ok(Some("key-612062".to_owned())));
+    }
+
+    #[test]
+    fn key_that_does_not_fit_is_refused_by_the_headers_name() {
+        let mut headers = HeaderMap::new();
+        headers.insert("idempotency-key", "k".repeat(123).parse().expect("a header"));
+        assert!(idempotency_id(&headers, 128).is_ok());
+        let fault = idempotency_id(&headers, 122).expect_err("no room for it");
+        assert_eq!(fault.0.errors[0].field, "Idempotency-Key");
+    }
+
+    #[test]
+    fn mark_of_a_repeat_is_true_or_false() {
+        let mut headers = HeaderMap::new();
+        let marks = |headers: &HeaderMap| Sending::read(headers, 128).map(|sending| sending.retry);
+        assert_eq!(marks(&headers), Ok(false));
+        for (word, mark) in [("true", true), ("false", false)] {
+            headers.insert("idempotency-retry", word.parse().expect("a header"));
+            assert_eq!(marks(&headers), Ok(mark));
+        }
+        headers.insert("idempotency-retry", "yes".parse().expect("a header"));
+        let fault = marks(&headers).expect_err("neither");
+        assert_eq!(fault.0.errors[0].field, "Idempotency-Retry");
     }
 }

@@ -9,6 +9,8 @@ mod edge;
 mod executions;
 pub mod input;
 mod tasks;
+#[cfg(all(test, not(madsim)))]
+mod tests;
 
 use std::sync::Arc;
 

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::Surface;
 use super::edge::{Answer, Problem, answer, answer_with};
-use super::input::{self, Pairs};
+use super::input::{self, Pairs, Sending};
 use crate::api::Fault;
-use crate::serve::calls::Call;
+use crate::serve::calls::{Call, ID_MAX, REQUEST_ID_OF_BATCH_MAX};
 
 /// A body with one task: its payload as JSON text, escaped at worst sixfold.
 const TASK_BODY_MAX: usize = limits::MESSAGE_BYTES_MAX;
@@ -25,9 +25,9 @@ pub(super) async fn submit(
     body: Body,
 ) -> Answer {
     let task: v1::TaskSpec = input::message(body, TASK_BODY_MAX).await?;
-    let request_id = input::idempotency_id(&headers)?.unwrap_or_default();
+    let mut request = v1::SubmitTaskRequest { task: Some(task), ..Default::default() };
+    Sending::read(&headers, ID_MAX)?.mark(&mut request.request_id, &mut request.retry);
     let calls = &surface.calls;
-    let request = v1::SubmitTaskRequest { task: Some(task), request_id, retry: false };
     let accepted = calls.submit_task(Call::default(), request).await.map_err(Problem)?;
     let status = if accepted.created { StatusCode::CREATED } else { StatusCode::OK };
     let location = format!("/v1/tasks/{}", accepted.id);
@@ -53,9 +53,8 @@ pub(super) async fn submit_batch(
     body: Body,
 ) -> Answer {
     let mut request: v1::SubmitTasksRequest = input::message(body, limits::BATCH_BYTES_MAX).await?;
-    if let Some(key) = input::idempotency_id(&headers)? {
-        request.request_id = key;
-    }
+    let sending = Sending::read(&headers, REQUEST_ID_OF_BATCH_MAX)?;
+    sending.mark(&mut request.request_id, &mut request.retry);
     answer(&surface.calls.submit_tasks(Call::default(), request).await.map_err(Problem)?)
 }
 
@@ -100,9 +99,7 @@ pub(super) async fn cancel(
 ) -> Answer {
     nothing_but(body, &[]).await?;
     let mut request: v1::CancelTaskRequest = input::query(&pairs, &[("id", id.into())])?;
-    if let Some(key) = input::idempotency_id(&headers)? {
-        request.request_id = key;
-    }
+    Sending::read(&headers, ID_MAX)?.mark(&mut request.request_id, &mut request.retry);
     answer(&surface.calls.cancel_task(Call::default(), request).await.map_err(Problem)?)
 }
 
@@ -113,9 +110,9 @@ pub(super) async fn cancel_run(
     body: Body,
 ) -> Answer {
     nothing_but(body, &[]).await?;
-    let request_id = input::idempotency_id(&headers)?.unwrap_or_default();
-    let request =
-        v1::CancelTaskRequest { id, run: Some(run_number(&run)?), request_id, retry: false };
+    let run = Some(run_number(&run)?);
+    let mut request = v1::CancelTaskRequest { id, run, ..Default::default() };
+    Sending::read(&headers, ID_MAX)?.mark(&mut request.request_id, &mut request.retry);
     answer(&surface.calls.cancel_task(Call::default(), request).await.map_err(Problem)?)
 }
 
@@ -126,8 +123,8 @@ pub(super) async fn trigger(
     body: Body,
 ) -> Answer {
     nothing_but(body, &[]).await?;
-    let request_id = input::idempotency_id(&headers)?.unwrap_or_default();
-    let request = v1::TriggerTaskRequest { id, request_id, retry: false };
+    let mut request = v1::TriggerTaskRequest { id, ..Default::default() };
+    Sending::read(&headers, ID_MAX)?.mark(&mut request.request_id, &mut request.retry);
     answer(&surface.calls.trigger_task(Call::default(), request).await.map_err(Problem)?)
 }
 
@@ -140,9 +137,7 @@ pub(super) async fn retry(
 ) -> Answer {
     nothing_but(body, &[]).await?;
     let mut request: v1::RetryTaskRequest = input::query(&pairs, &[("id", id.into())])?;
-    if let Some(key) = input::idempotency_id(&headers)? {
-        request.request_id = key;
-    }
+    Sending::read(&headers, ID_MAX)?.mark(&mut request.request_id, &mut request.retry);
     answer(&surface.calls.retry_task(Call::default(), request).await.map_err(Problem)?)
 }
 
@@ -153,9 +148,9 @@ pub(super) async fn retry_run(
     body: Body,
 ) -> Answer {
     nothing_but(body, &[]).await?;
-    let request_id = input::idempotency_id(&headers)?.unwrap_or_default();
-    let request =
-        v1::RetryTaskRequest { id, run: Some(run_number(&run)?), request_id, retry: false };
+    let run = Some(run_number(&run)?);
+    let mut request = v1::RetryTaskRequest { id, run, ..Default::default() };
+    Sending::read(&headers, ID_MAX)?.mark(&mut request.request_id, &mut request.retry);
     answer(&surface.calls.retry_task(Call::default(), request).await.map_err(Problem)?)
 }
 

@@ -11,10 +11,12 @@ use super::fresh_id;
 use crate::api::Fault;
 use crate::api::spec::wrong_fields;
 
-/// The longest id.
-pub(super) const ID_MAX: usize = limits::NAME_CHARS_MAX;
+/// The longest id, in characters.
+pub(crate) const ID_MAX: usize = limits::NAME_CHARS_MAX;
 /// What the place in a batch adds to an id: a colon and the digits of the largest place.
-pub(super) const PLACE_CHARS_MAX: usize = 6;
+const PLACE_CHARS_MAX: usize = 6;
+/// The longest id of a batch, in characters: the ids of its tasks are made of it.
+pub(crate) const REQUEST_ID_OF_BATCH_MAX: usize = ID_MAX - PLACE_CHARS_MAX;
 
 /// A request's id. It stands in for the ids that its tasks do not name: a repeat names the same
 /// tasks.
@@ -80,9 +82,9 @@ mod tests {
 
     #[test]
     fn a_key_that_leaves_no_room_for_the_place_is_refused() {
-        let key = "k".repeat(ID_MAX - PLACE_CHARS_MAX + 1);
+        let key = "k".repeat(REQUEST_ID_OF_BATCH_MAX + 1);
         assert!(Key::check(&key, ID_MAX).is_ok());
-        let fault = Key::check(&key, ID_MAX - PLACE_CHARS_MAX).err().expect("it is too long");
+        let fault = Key::check(&key, REQUEST_ID_OF_BATCH_MAX).err().expect("it is too long");
         assert_eq!(fault.0.errors[0].field, "request_id");
     }
 }

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use dtask_core::node::{Rejection, Reply, Request};
 use tonic::metadata::MetadataMap;
 
+pub(crate) use key::{ID_MAX, REQUEST_ID_OF_BATCH_MAX};
 pub use logs::LogReader;
 pub(crate) use submit::fresh_id;
 

@@ -9,7 +9,7 @@ use dtask_proto::v1;
 use tonic::Code;
 
 use super::forward::{Kind, marked};
-use super::key::{ID_MAX, Key, PLACE_CHARS_MAX};
+use super::key::{ID_MAX, Key, REQUEST_ID_OF_BATCH_MAX};
 use super::{Call, Calls, No, odd};
 use crate::api::{Fault, spec, views};
 
@@ -59,8 +59,8 @@ impl Calls {
         mut request: v1::SubmitTasksRequest,
     ) -> Result<v1::SubmitTasksResponse, Fault> {
         check_size(&request).map_err(|fault| self.refused(fault))?;
-        let max = ID_MAX - PLACE_CHARS_MAX;
-        let key = Key::check(&request.request_id, max).map_err(|fault| self.refused(fault))?;
+        let key = Key::check(&request.request_id, REQUEST_ID_OF_BATCH_MAX)
+            .map_err(|fault| self.refused(fault))?;
         for (place, task) in request.tasks.iter_mut().enumerate() {
             key.name(Some(place), task);
         }

@@ -55,6 +55,15 @@ async fn tasks_over_http_are_created_repeated_and_refused() {
     let reuse = call(&cluster, 0, "POST /v1/tasks", key, r#"{"type":"other"}"#).await;
     assert_eq!((reuse.status, &reuse.body["reason"]), (422, &json!("IDEMPOTENCY_KEY_REUSED")));
 
+    // Sent again, and said so.
+    let marked = format!("{key}Idempotency-Retry: true\r\n");
+    let repeat = call(&cluster, 0, "POST /v1/tasks", &marked, r#"{"type":"noop"}"#).await;
+    assert_eq!((repeat.status, &repeat.body["id"]), (200, &keyed.body["id"]), "{}", repeat.text);
+    let marked = "Idempotency-Retry: yes\r\n";
+    let wrong = call(&cluster, 0, "POST /v1/tasks/a/cancel", marked, "").await;
+    let field = &wrong.body["errors"][0]["field"];
+    assert_eq!((wrong.status, field), (400, &json!("Idempotency-Retry")), "{}", wrong.text);
+
     let own = call(&cluster, 0, "POST /v1/tasks", key, r#"{"type":"noop","id":"b"}"#).await;
     assert_eq!(own.status, 422, "the key stands for another task: {}", own.text);
 
@@ -89,7 +98,7 @@ async fn batch_under_a_key_is_repeated_and_another_under_it_is_refused_as_a_whol
     assert_eq!(call(&cluster, 0, "GET /v1/tasks/more", "", "").await.status, 404);
     let long = format!("Idempotency-Key: {}\r\n", "k".repeat(123));
     let long = call(&cluster, 0, "POST /v1/tasks/batch", &long, batch).await;
-    assert_eq!((long.status, &long.body["errors"][0]["field"]), (400, &json!("request_id")));
+    assert_eq!((long.status, &long.body["errors"][0]["field"]), (400, &json!("Idempotency-Key")));
     cluster.stop_all().await;
 }
 
