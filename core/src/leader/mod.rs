@@ -17,6 +17,8 @@ pub mod projection;
 pub mod sessions;
 mod settle;
 pub mod stamp;
+#[cfg(test)]
+mod tests;
 mod workers;
 
 use alloc::boxed::Box;
@@ -94,7 +96,7 @@ pub struct Leader {
     planning: u32,
     /// Commands in flight that may make a run ready with no slot promised to it (P2.2).
     loose: u32,
-    /// Voters differ, and nobody knows who is right: nothing is dispatched (P5.3).
+    /// Voters differ, and nobody knows who is right: no planning entry (P5.3).
     still: bool,
     /// No planning before this moment.
     hold_until: Option<Instant>,
@@ -209,7 +211,11 @@ impl Leader {
         }
     }
 
-    /// While voters differ and nobody knows who is right, nothing new starts (P5.3).
+    /// While voters differ and nobody knows who is right, this leader decides nothing of its own
+    /// (P5.3): it starts and fires nothing, and ends no lease and no run by its timeout, since whom
+    /// it would end them for is what is in doubt. Workers go on by what they were told and the
+    /// clock of their own; what they and callers say is taken. What was left is due at once when a
+    /// majority agrees.
     pub const fn stand_still(&mut self, still: bool) {
         self.still = still;
     }
