@@ -16,8 +16,9 @@ const BUILD: &[&str] = &["+nightly", "fuzz", "build", "-O", "-a", "-s", "none"];
 const BINARIES: &str = "fuzz/target/x86_64-unknown-linux-gnu/release";
 /// What campaigns collect, before it is minimised into the committed corpora.
 const WORK: &str = "fuzz/target/work";
-/// Bounds of one input and of the process.
-const BOUNDS: &[&str] = &["-timeout=60", "-rss_limit_mb=2048"];
+/// Bounds of one input and of the process. An input that is slow because the machine is busy is
+/// no finding.
+const BOUNDS: &[&str] = &["-timeout=60", "-report_slow_units=60", "-rss_limit_mb=2048"];
 /// How often a campaign says how far it is.
 const PROGRESS: Duration = Duration::from_secs(30);
 

@@ -182,6 +182,10 @@ fn read_header(number: u64, bytes: &[u8], owner: &Owner) -> Result<Header, Recov
     {
         return Err(damaged(number, 24, OUT_OF_RANGE));
     }
+    if header.last_index < header.snapshot.index {
+        // Entries behind the snapshot would not follow what it sums up.
+        return Err(damaged(number, 120, "its log ends before its own snapshot"));
+    }
     Ok(header)
 }
 

@@ -1,6 +1,7 @@
 //! Damage to what was acknowledged is found, and nothing makes recovery panic.
 
 use alloc::collections::BTreeMap;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use proptest::prelude::*;
@@ -9,6 +10,7 @@ use super::disk::Disk;
 use super::model::{IDENTITY, Model, owner};
 use crate::consensus::{ConfState, HardState, SnapshotMeta};
 use crate::id::NodeId;
+use crate::log::layout::{HEADER_BYTES, Header};
 use crate::log::{DiskOp, File, LogFact, Owner, Persist, RecoverError, Writer, recover};
 use crate::rng::Rng;
 
@@ -148,6 +150,33 @@ fn numbers_never_reached_and_a_membership_without_voters_are_damage() {
     ] {
         let result = after_a_reset_to(&meta);
         assert!(matches!(result, Err(RecoverError::Damaged { .. })), "{meta:?}: {result:?}");
+    }
+}
+
+/// Upholds S25: what is written behind such a header would be refused at the next start.
+#[test]
+fn a_header_whose_log_ends_before_its_snapshot_is_damage() {
+    let conf = ConfState { voters: vec![NodeId(1)], ..ConfState::default() };
+    for (last_index, sound) in [(9, true), (8, false)] {
+        let header = Header {
+            number: 1,
+            identity: IDENTITY,
+            len: HEADER_BYTES,
+            snapshot: SnapshotMeta { index: 9, term: 2, conf: conf.clone() },
+            last_index,
+            ..Header::default()
+        };
+        let segments = BTreeMap::from([(1, header.encode())]);
+        let found = recover(&owner(), &segments, &[File::Snapshot(9)]);
+        let what = "its log ends before its own snapshot";
+        let file = File::Segment(1).name();
+        match found {
+            Ok(found) => assert!(sound, "{found:?}"),
+            Err(error) => {
+                assert!(!sound, "{error}");
+                assert_eq!(error, RecoverError::Damaged { file, at: 120, what });
+            }
+        }
     }
 }
 
