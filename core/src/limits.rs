@@ -35,6 +35,9 @@ pub const LIVE_TASKS_MAX: u64 = 10_000_000;
 pub const INFLIGHT_BYTES_MAX: usize = 64 << 20;
 /// The history outbox, in bytes of what its records pin.
 pub const OUTBOX_BYTES_MAX: u64 = 1 << 30;
+/// The smallest bound of the history outbox that makes sense: between three quarters of it and 95 %
+/// there is room for one of the largest tasks with its result.
+pub const OUTBOX_BYTES_MIN: u64 = 16 << 20;
 /// Ended tasks and runs that `--history none` keeps in memory (P9.5).
 pub const ENDED_KEPT: u64 = 10_000;
 /// Commands in an entry: with the bytes below, bounds a turn to 1–2 ms (P1.3).
@@ -76,6 +79,9 @@ pub const WORKER_LABELS_MAX: usize = 64;
 pub const WORKERS_MAX: usize = 10_000;
 /// Changes in one history transaction: large enough that the commit is a small part (datapath).
 pub const HISTORY_BATCH_CHANGES_MAX: usize = 2_000;
+/// What payloads and texts weigh in one history transaction; one larger row goes alone. Two
+/// thousand of the largest would be gigabytes, which no database stores in the time that it has.
+pub const HISTORY_BATCH_BYTES_MAX: usize = 32 << 20;
 /// The smallest log that is worth a snapshot (P10.3). Each snapshot walks all rows, up to a million
 /// ended ids among them: at a third of this, the walks took a sixth of a busy node's time. The log
 /// stays in memory, and a node that starts applies so much in about a second.

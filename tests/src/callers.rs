@@ -1,11 +1,13 @@
 //! The matrix's load: callers at every node that submit one by one, in batches, for later, on a
 //! calendar, that cancel and repeat themselves, and a book of what they asked for and were told.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
+use dtask_core::rng::Rng;
 use dtask_proto::v1::task_service_client::TaskServiceClient;
 use dtask_proto::v1::{
     Backoff, CancelTaskRequest, Overlap, SubmitTaskRequest, SubmitTaskResponse, SubmitTasksRequest,
@@ -40,6 +42,8 @@ pub struct Entries {
     pub told: Vec<Told>,
     /// Tasks that were said to be cancelled, and when (monotonic nanoseconds).
     pub cancelled: Vec<(String, u64)>,
+    /// Tasks that are due long after the end.
+    pub lasting: BTreeSet<String>,
     /// Calls, repeats too.
     pub calls: u64,
     /// Calls that were refused or not answered, and were made again.
@@ -95,6 +99,39 @@ impl Load {
         let (name, payload) = (name.to_owned(), payload.to_owned());
         let caller = self.caller(runtime, 1)?;
         self.callers.push(runtime.spawn(caller.some(name, count, payload)));
+        Ok(())
+    }
+
+    /// Submits `name-0`, `name-1`, … that are due in an hour, and waits until they are accepted.
+    pub fn lasting(&mut self, runtime: &Handle, name: &str, count: u32) -> Result<()> {
+        let at = Some(wall_us() + 3_600_000_000);
+        let specs = (0..count).map(|n| TaskSpec { at, ..spec(format!("{name}-{n}"), "3") });
+        let specs: Vec<_> = specs.collect();
+        let mut caller = self.caller(runtime, 0)?;
+        caller.book().lasting.extend(specs.iter().map(|spec| spec.id.clone()));
+        runtime.block_on(caller.submit_all(specs));
+        Ok(())
+    }
+
+    /// Submits `queue-0`, `queue-1`, … to a queue of that name, each with a payload of so many bytes
+    /// that no database makes smaller, and waits until they are accepted.
+    pub fn heavy(&mut self, runtime: &Handle, queue: &str, count: u32, bytes: usize) -> Result<()> {
+        let mut caller = self.caller(runtime, 0)?;
+        runtime.block_on(async {
+            for number in 0..count {
+                let payload = format!("3 0 {}", noise(number.into(), bytes));
+                let spec = spec(format!("{queue}-{number}"), &payload);
+                caller.submit(&TaskSpec { queue: queue.to_owned(), ..spec }).await;
+            }
+        });
+        Ok(())
+    }
+
+    /// Cancels one of the lasting tasks: it lasts no longer.
+    pub fn cancel(&mut self, runtime: &Handle, id: &str) -> Result<()> {
+        let mut caller = self.caller(runtime, 0)?;
+        caller.book().lasting.remove(id);
+        runtime.block_on(caller.cancel(id));
         Ok(())
     }
 
@@ -347,6 +384,14 @@ fn spec(id: String, payload: &str) -> TaskSpec {
         backoff_base: Some(200),
         ..TaskSpec::default()
     }
+}
+
+/// Words without a meaning or a pattern.
+fn noise(seed: u64, bytes: usize) -> String {
+    let mut rng = Rng::new(seed);
+    let mut text: String = (0..=bytes / 17).map(|_| format!("{:016x} ", rng.next_u64())).collect();
+    text.truncate(bytes);
+    text
 }
 
 async fn pause(ms: u64) {

@@ -15,6 +15,7 @@ use dtask_core::time::Timestamp;
 use dtask_core::worker::Assignment;
 use dtask_sim::check::chain::{Chain, Said};
 use dtask_sim::check::effects::Outside;
+use dtask_sim::check::gaps::{Excuses, Undone, s18_a_named_gap_was_lost};
 use dtask_sim::check::history;
 use dtask_sim::check::ledger::Kind;
 use dtask_sim::check::promises::Promises;
@@ -33,6 +34,8 @@ pub struct Evidence<'a> {
     pub effects: &'a Effects,
     /// What the database shows.
     pub rows: &'a Rows,
+    /// Changes that the database held and has lost: it was restored from an older dump.
+    pub undone: &'a Undone,
     /// What each node said of the cluster at the end.
     pub views: &'a [Value],
     /// What each node's disk holds.
@@ -46,17 +49,16 @@ impl Evidence<'_> {
     /// # Errors
     /// Which forgery passed.
     pub fn is_noticed_when_forged(&self) -> Result<()> {
-        let forged = |what: &str, evidence: Evidence<'_>| {
-            ensure!(evidence.judge().is_err(), "the checkers do not notice {what}");
-            Ok(())
-        };
         let disks = || self.disks.clone();
-        let last = *self.rows.attempts.last().context("an execution")?;
         let mut rows = self.rows.clone();
-        rows.attempts.pop();
+        // The newest lies behind every gap.
+        rows.attempts.sort_by_key(|(token, _)| *token);
+        let last = rows.attempts.pop().context("an execution")?;
         forged("a row that is missing", Evidence { rows: &rows, disks: disks(), ..*self })?;
         rows.attempts.extend([last, last]);
         forged("a row that is there twice", Evidence { rows: &rows, disks: disks(), ..*self })?;
+
+        self.a_forged_gap_is_noticed()?;
 
         let mut entries = self.entries.clone();
         let mut told = entries.told.last().context("an acknowledgement")?.clone();
@@ -79,6 +81,23 @@ impl Evidence<'_> {
         let half = entries.len() / 2;
         entries[half].term += 1;
         forged("a log that differs from the others", Evidence { disks: other, ..*self })
+    }
+
+    /// Where history has gaps: one that is longer or not named, or a task that has not ended and
+    /// was not written again.
+    fn a_forged_gap_is_noticed(&self) -> Result<()> {
+        let Some(last) = self.rows.gaps.len().checked_sub(1) else { return Ok(()) };
+        let disks = || self.disks.clone();
+        let mut rows = self.rows.clone();
+        rows.gaps[last].1 += 1;
+        forged("a gap that is too long", Evidence { rows: &rows, disks: disks(), ..*self })?;
+        rows.gaps.pop();
+        forged("a gap that is not named", Evidence { rows: &rows, disks: disks(), ..*self })?;
+        let mut rows = self.rows.clone();
+        let lasting = self.entries.lasting.last().context("a task that has not ended")?;
+        rows.tasks.remove(lasting).context("its row")?;
+        let evidence = Evidence { rows: &rows, disks: disks(), ..*self };
+        forged("a waiting task without a row", evidence)
     }
 
     /// Judges all of it.
@@ -142,13 +161,16 @@ impl Evidence<'_> {
                 .acknowledged((0, at as u64), id, &accepted, ledger)
                 .map_err(|violation| anyhow!("{violation}"))?;
             let ended = ledger.record(serial).is_some_and(|record| record.done.is_some());
-            ensure!(ended, "S7: {id} was acknowledged and has not ended");
+            let lasts = self.entries.lasting.contains(id);
+            ensure!(ended != lasts, "S7: {id} was acknowledged; ended: {ended}, lasting: {lasts}");
         }
+        let excuses = self.excuses(chain);
+        let excused = |id: &str| ledger.find(id).is_some_and(|(it, _)| excuses.task(id, it));
         promises
             .s7_nothing_acknowledged_is_lost(
                 ledger,
                 |id| chain.state().find(id).is_some(),
-                |id| self.rows.tasks.contains_key(id),
+                |id| self.rows.tasks.contains_key(id) || excused(id),
             )
             .map_err(|violation| anyhow!("{violation}"))
     }
@@ -213,33 +235,53 @@ impl Evidence<'_> {
         all
     }
 
+    /// What the gaps that the database names excuse.
+    fn excuses<'c>(&self, chain: &'c Chain) -> Excuses<'c> {
+        Excuses::new(self.rows.gaps.iter().copied(), chain.departed(), chain.state())
+    }
+
     /// S18: one closed row for each attempt of the log, one row for each task, one for each fire
-    /// time that was taken.
+    /// time that was taken; and each gap is of what was lost, which alone may be missing.
     fn what_the_database_shows(&self, chain: &Chain) -> Result<()> {
         let (ledger, rows) = (chain.ledger(), self.rows);
         let changes = chain.changes();
         ensure!(rows.through == changes, "L4: history holds {} of {changes}", rows.through);
-        ensure!(rows.gaps.is_empty(), "S18: history has gaps: {:?}", rows.gaps);
-        history::s18_each_attempt_is_one_row(ledger, rows.attempts.iter().copied())
+        for gap in &rows.gaps {
+            s18_a_named_gap_was_lost(chain.departed(), self.undone, chain.state(), *gap)
+                .map_err(|violation| anyhow!("{violation}"))?;
+        }
+        let excuses = self.excuses(chain);
+        let attempts = rows.attempts.iter().copied();
+        history::s18_each_attempt_is_one_row(ledger, attempts, |token| excuses.attempt(token))
             .map_err(|violation| anyhow!("{violation}"))?;
-        history::s18_each_task_is_one_row(ledger, |id, serial| {
+        let line = |id: &str, serial| {
             rows.tasks.get(id).filter(|(known, _)| *known == serial).map(|(_, line)| *line)
-        })
-        .map_err(|violation| anyhow!("{violation}"))?;
+        };
+        history::s18_each_task_is_one_row(ledger, line, |id, serial| excuses.task(id, serial))
+            .map_err(|violation| anyhow!("{violation}"))?;
         let mut runs: BTreeMap<(&str, i64), u32> = BTreeMap::new();
         for (task, fire_time) in &rows.runs {
             *runs.entry((task, *fire_time)).or_default() += 1;
         }
-        for (_, record) in ledger.records() {
+        for (serial, record) in ledger.records() {
             let Kind::Recurring { taken, .. } = &record.kind else { continue };
             for fire_time in taken {
                 let count = runs.get(&(&*record.id, fire_time.as_micros())).copied();
                 let id = &record.id;
-                ensure!(count == Some(1), "S15: {id} at {fire_time} has {count:?} rows, not one");
+                let lost = count.is_none() && excuses.run(serial, *fire_time);
+                ensure!(
+                    count == Some(1) || lost,
+                    "S15: {id} at {fire_time} has {count:?} rows, not one"
+                );
             }
         }
         Ok(())
     }
+}
+
+fn forged(what: &str, evidence: Evidence<'_>) -> Result<()> {
+    ensure!(evidence.judge().is_err(), "the checkers do not notice {what}");
+    Ok(())
 }
 
 #[derive(Clone, Copy, Debug)]

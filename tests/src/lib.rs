@@ -10,6 +10,8 @@ pub mod cut;
 pub mod disk;
 pub mod effects;
 #[cfg(not(madsim))]
+pub mod http;
+#[cfg(not(madsim))]
 pub mod judge;
 #[cfg(not(madsim))]
 pub mod load;

@@ -17,12 +17,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::process::{alive, parent, run, run_for_bytes};
+
 /// The server's one user, who owns everything in it.
 const USER: &str = "dtask";
 /// Odd enough to be found wherever it leaks, with a character that a URL must escape.
 pub const PASSWORD: &str = "s3cret/word";
 /// The password as a URL writes it.
 const PASSWORD_IN_URL: &str = "s3cret%2Fword";
+
+/// A database that is restored and not yet in its place.
+pub const RESTORED: &str = "being_restored";
+/// What the database was whose place a restored one has taken.
+pub const UNDONE: &str = "undone";
 
 /// How long the server may take to start, to stop, or to recover.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -367,15 +374,39 @@ impl Postgres {
     /// # Errors
     /// What psql or pg_restore says.
     pub fn restore(&self, database: &str, file: &Path) -> Result<()> {
-        self.psql("postgres", &format!("DROP DATABASE {database} WITH (FORCE)"))?;
-        // Under another name until it is whole, so that nobody claims it half restored.
-        self.psql("postgres", "CREATE DATABASE being_restored")?;
+        self.restore_beside(file)?;
+        self.put_in_place(database)
+    }
+
+    /// Makes the database [`RESTORED`] of what [`Postgres::dump`] wrote. Nobody claims it half
+    /// restored: it has another name until it is whole.
+    ///
+    /// # Errors
+    /// What psql or pg_restore says.
+    pub fn restore_beside(&self, file: &Path) -> Result<()> {
+        self.psql("postgres", &format!("CREATE DATABASE {RESTORED}"))?;
         let mut restore = self.client("pg_restore")?;
-        restore.args(["--exit-on-error", "--dbname", "being_restored"]);
+        restore.args(["--exit-on-error", "--dbname", RESTORED]);
         restore.stdin(File::open(file)?);
-        run(restore)?;
-        self.psql("postgres", &format!("ALTER DATABASE being_restored RENAME TO {database}"))?;
-        Ok(())
+        run(restore).map(drop)
+    }
+
+    /// Throws out the clients of a database, calls it [`UNDONE`], and puts [`RESTORED`] in its
+    /// place.
+    ///
+    /// # Errors
+    /// What psql says.
+    pub fn put_in_place(&self, database: &str) -> Result<()> {
+        let steps = [
+            format!("ALTER DATABASE {database} ALLOW_CONNECTIONS false"),
+            format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
+            ),
+            format!("ALTER DATABASE {database} RENAME TO {UNDONE}"),
+            format!("ALTER DATABASE {RESTORED} RENAME TO {database}"),
+            format!("ALTER DATABASE {UNDONE} ALLOW_CONNECTIONS true"),
+        ];
+        steps.iter().try_for_each(|sql| self.psql("postgres", sql).map(drop))
     }
 
     /// The end of the server's log.
@@ -457,29 +488,6 @@ fn as_other_user(mut command: Command) -> Result<Command> {
         command.uid(uid).gid(gid);
     }
     Ok(command)
-}
-
-fn run(command: Command) -> Result<String> {
-    Ok(String::from_utf8_lossy(&run_for_bytes(command)?).into_owned())
-}
-
-fn run_for_bytes(mut command: Command) -> Result<Vec<u8>> {
-    let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
-    let program = Path::new(command.get_program()).display();
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{program} ended with {}: {said}", output.status);
-    Ok(output.stdout)
-}
-
-/// The parent in a line of /proc/PID/stat: the second word behind the name in parentheses.
-fn parent(stat: &str) -> Option<i32> {
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-}
-
-/// Whether a process is there and not only its exit status.
-fn alive(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
-    stat.is_ok_and(|stat| !stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z")))
 }
 
 fn free_port() -> Result<u16> {

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Pid;
 
 use crate::root;
 
@@ -64,4 +65,29 @@ pub fn free_port() -> Result<u16> {
         }
     }
     anyhow::bail!("no free port between {} and {}", PORTS.start, PORTS.end)
+}
+
+/// The parent in a line of /proc/PID/stat: the second word behind the name in parentheses.
+pub(crate) fn parent(stat: &str) -> Option<i32> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Whether a process is there and not only its exit status.
+pub(crate) fn alive(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    stat.is_ok_and(|stat| !stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z")))
+}
+
+/// What a program wrote, which must end well.
+pub(crate) fn run(command: Command) -> Result<String> {
+    Ok(String::from_utf8_lossy(&run_for_bytes(command)?).into_owned())
+}
+
+/// The same, as it came.
+pub(crate) fn run_for_bytes(mut command: Command) -> Result<Vec<u8>> {
+    let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
+    let program = Path::new(command.get_program()).display();
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program} ended with {}: {said}", output.status);
+    Ok(output.stdout)
 }

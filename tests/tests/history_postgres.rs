@@ -12,10 +12,10 @@ use anyhow::{Context as _, Result, ensure};
 use dtask_proto::v1::TaskSpec;
 use dtask_tests::cluster::{Cluster, dtask};
 use dtask_tests::effects::{self, never_two_at_once};
+use dtask_tests::http::{self, Answer};
 use dtask_tests::load::{self, Submitted};
 use dtask_tests::postgres::{Postgres, Stop};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
@@ -155,8 +155,8 @@ impl Field {
         Ok(())
     }
 
-    fn get(&self, node: usize, path: &str) -> Result<(u16, Value, bool)> {
-        get(&self.cluster, node, path)
+    fn get(&self, node: usize, path: &str) -> Result<Answer> {
+        http::get(&self.cluster, node, path)
     }
 
     /// P8.6: with the database away, what is not in memory is unavailable on every node, whether
@@ -182,14 +182,14 @@ impl Field {
     }
 
     fn list_is_partial(&self, node: usize) -> Result<()> {
-        let (status, body, _) = self.get(node, "/v1/tasks?status=succeeded")?;
+        let Answer { status, body, .. } = self.get(node, "/v1/tasks?status=succeeded")?;
         let partial = status == 200 && body["partial"] == true;
         ensure!(partial, "a list without the database is {status}, {body}");
         Ok(())
     }
 
     fn unavailable(&self, node: usize, path: &str) -> Result<()> {
-        let (status, body, again) = self.get(node, path)?;
+        let Answer { status, body, again } = self.get(node, path)?;
         ensure!(
             status == 503 && body["reason"] == "HISTORY_UNAVAILABLE" && again,
             "{path} at node {node} is {status}, {body}, to be repeated: {again}"
@@ -205,27 +205,13 @@ impl Field {
                 let read = self.cluster.until("tasks are read again", within, |_| {
                     let answer = self.get(node, &format!("/v1/tasks/{id}"));
                     last = format!("{answer:?}");
-                    Ok(answer.is_ok_and(|(status, ..)| status == goal).then_some(()))
+                    Ok(answer.is_ok_and(|answer| answer.status == goal).then_some(()))
                 });
                 read.with_context(|| format!("{id} at node {node} is {last}"))?;
             }
         }
         Ok(())
     }
-}
-
-/// What a node answers to `GET path`: status, body, and whether it says when to come again.
-fn get(cluster: &Cluster, node: usize, path: &str) -> Result<(u16, Value, bool)> {
-    let url = format!("http://127.0.0.1:{}{path}", cluster.http_port(node));
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(Duration::from_secs(20)))
-        .http_status_as_error(false)
-        .build()
-        .into();
-    let mut answer = agent.get(&url).call()?;
-    let again = answer.headers().contains_key("retry-after");
-    let status = answer.status().as_u16();
-    Ok((status, answer.body_mut().read_json().unwrap_or_default(), again))
 }
 
 fn effect_task(id: String) -> TaskSpec {
@@ -247,16 +233,18 @@ fn while_postgresql_is_stopped_runs_go_on_and_its_history_outlives_the_leader() 
     let (begin, down) = (Instant::now(), monotonic_ns());
     field.reads_are_unavailable("before")?;
     println!("reads of a stopped database are refused within {:?}", begin.elapsed());
-    if long() {
-        std::thread::sleep(Duration::from_secs(60));
-    }
-    field.runs_go_on("PostgreSQL stopped", down)?;
-    // What waits for history is in the log, not in the leader.
+    // What waits for history is in the log, not in the leader: it dies in the middle.
+    let half = if long() { Duration::from_secs(90) } else { Duration::ZERO };
+    std::thread::sleep(half);
     let leader = field.cluster.leader()?;
     field.cluster.kill(leader)?;
     std::thread::sleep(Duration::from_secs(3));
-    field.server.start_again()?;
     field.cluster.start(leader)?;
+    std::thread::sleep(half);
+    field.reads_are_unavailable("before")?;
+    field.runs_go_on("PostgreSQL stopped, and its leader killed", down)?;
+    println!("PostgreSQL was stopped for {:?}", begin.elapsed());
+    field.server.start_again()?;
     field.reads_are_back("before")?;
     field.nothing_lost_nothing_doubled()
 }
@@ -366,7 +354,7 @@ fn after_an_older_dump_is_restored_the_gap_is_named_and_current_tasks_are_writte
         ensure!(ids.contains(id) == there, "{id} in tasks is not {there}: {ids:?}");
     }
     // What is in neither memory nor history is gone, and said to be.
-    let (status, _, _) = field.get(1, "/v1/tasks/undone")?;
+    let status = field.get(1, "/v1/tasks/undone")?.status;
     ensure!(status == 404, "what the restore has undone is {status}");
     let leader = field.cluster.leader()?;
     println!("restored at change {old} of {new}: {gaps}; node {leader} said so");
@@ -393,11 +381,11 @@ fn the_database_of_another_cluster_is_refused_and_left_alone() -> Result<()> {
         Ok(cluster.logs().contains("the history database belongs to cluster").then_some(()))
     })?;
     // And does not take the other's tasks for its own.
-    let (status, body, _) = get(&stranger, 1, "/v1/tasks/ours")?;
+    let Answer { status, body, .. } = http::get(&stranger, 1, "/v1/tasks/ours")?;
     let said = body["detail"].as_str().unwrap_or_default();
     let refused = status == 503 && said.contains("the history database belongs to cluster");
     ensure!(refused, "a task of the other cluster is {status}, {body}");
-    let (_, body, _) = get(&stranger, 1, "/v1/tasks")?;
+    let body = http::get(&stranger, 1, "/v1/tasks")?.body;
     let hidden = body["partial"] == true && !body.to_string().contains("ours");
     ensure!(hidden, "it lists {body}");
     let after = (field.server.psql("dtask", rows)?, field.server.psql("dtask", cursor)?);

@@ -167,6 +167,7 @@ impl Node {
             applied_index: self.state.applied_index(),
             digest: self.state.digest(),
             history_lag: self.state.changes().saturating_sub(self.state.stored()),
+            outbox_bytes_max: self.config.outbox_bytes_max,
             changes: self.state.changes(),
             live_tasks: self.state.live_tasks(),
             attempts_opened: self.state.attempts_opened(),

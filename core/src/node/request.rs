@@ -349,6 +349,9 @@ pub struct ClusterView {
     pub digest: u128,
     /// Changes that history does not have yet.
     pub history_lag: u64,
+    /// What may wait for history before new work is refused and old changes leave unstored (P9.5),
+    /// in bytes, while this node leads.
+    pub outbox_bytes_max: u64,
     /// The newest change number.
     pub changes: u64,
     /// Live tasks in memory.

@@ -160,7 +160,7 @@ pub fn cluster(view: ClusterView) -> v1::Cluster {
         }),
         history_lag: view.history_lag,
         paused: None,
-        limits: Some(bounds()),
+        limits: Some(bounds(view.outbox_bytes_max)),
         nodes: view.nodes.into_iter().map(node).collect(),
         live_tasks: view.live_tasks,
         at: view.at.as_micros(),
@@ -182,8 +182,8 @@ fn node(view: NodeView) -> v1::Node {
     }
 }
 
-/// The bounds in force.
-pub fn bounds() -> v1::Limits {
+/// The bounds in force; only that of the outbox is an option.
+pub fn bounds(outbox_bytes_max: u64) -> v1::Limits {
     v1::Limits {
         payload_bytes_max: limits::PAYLOAD_BYTES_MAX as u64,
         result_bytes_max: limits::RESULT_BYTES_MAX as u64,
@@ -194,7 +194,7 @@ pub fn bounds() -> v1::Limits {
         cron_chars_max: limits::CRON_CHARS_MAX as u64,
         live_tasks_max: limits::LIVE_TASKS_MAX,
         inflight_bytes_max: limits::INFLIGHT_BYTES_MAX as u64,
-        outbox_bytes_max: limits::OUTBOX_BYTES_MAX,
+        outbox_bytes_max,
         dedup_ids_max: limits::DEDUP_IDS_MAX as u64,
         dedup_window: i64::try_from(limits::DEDUP_WINDOW.as_millis()).unwrap_or(i64::MAX),
     }

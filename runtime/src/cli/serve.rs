@@ -6,6 +6,7 @@ use std::pin::Pin;
 
 use clap::Args;
 use dtask_core::id::NodeId;
+use dtask_core::limits;
 
 use super::fail::{Failure, code};
 use super::log::{self, LogOptions};
@@ -58,6 +59,16 @@ pub(crate) struct ServeArgs {
     /// A file that holds the URL of the history database (and so keeps its password out of `ps`)
     #[arg(long, env = "DTASK_HISTORY_FILE", value_name = "FILE")]
     history_file: Option<PathBuf>,
+    /// How many bytes may wait in memory for the history database; above three quarters of them new
+    /// tasks are refused
+    #[arg(
+        long,
+        env = "DTASK_HISTORY_MEMORY",
+        value_name = "BYTES",
+        default_value_t = limits::OUTBOX_BYTES_MAX,
+        value_parser = clap::value_parser!(u64).range(limits::OUTBOX_BYTES_MIN..)
+    )]
+    history_memory: u64,
     /// Listen beyond this machine, without encryption and tokens
     #[arg(long, env = "DTASK_INSECURE", value_parser = clap::builder::BoolishValueParser::new())]
     insecure: bool,
@@ -96,6 +107,7 @@ impl ServeArgs {
             advertise_grpc: self.advertise_grpc,
             advertise_http: self.advertise_http,
             history,
+            outbox_bytes_max: self.history_memory,
             insecure: self.insecure,
             snapshot_log_bytes_min: self.snapshot_log_bytes_min,
         })

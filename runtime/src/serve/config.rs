@@ -45,6 +45,8 @@ pub struct ServeConfig {
     pub advertise_http: Option<String>,
     /// Its history database.
     pub history: HistoryChoice,
+    /// What may wait in memory for it, in bytes.
+    pub outbox_bytes_max: u64,
     /// Listening beyond this machine is allowed although there is neither TLS nor a token.
     pub insecure: bool,
     /// The smallest log that is worth a snapshot, in bytes; `None` means the default of the core.
@@ -205,6 +207,7 @@ mod tests {
             advertise_grpc: None,
             advertise_http: None,
             history: HistoryChoice::None,
+            outbox_bytes_max: dtask_core::limits::OUTBOX_BYTES_MAX,
             insecure: false,
             snapshot_log_bytes_min: None,
         }

@@ -79,6 +79,7 @@ pub fn start(config: ServeConfig) -> Result<Running, ServeError> {
         data: config.data,
         addresses: Addresses { grpc: own_grpc.into(), http: own_http.into() },
         peers: config.peers,
+        outbox_bytes_max: config.outbox_bytes_max,
         snapshot_log_bytes_min: config.snapshot_log_bytes_min,
         opened,
         handle,
@@ -134,6 +135,7 @@ struct Parts {
     data: std::path::PathBuf,
     addresses: Addresses,
     peers: Vec<(NodeId, String)>,
+    outbox_bytes_max: u64,
     snapshot_log_bytes_min: Option<u64>,
     opened: OpenedLog,
     handle: NodeHandle,
@@ -187,6 +189,7 @@ fn node_config(parts: &Parts, incarnation: Incarnation) -> NodeConfig {
     let mut node = NodeConfig::new(parts.id, voters, incarnation, seed);
     node.addresses = parts.addresses.clone();
     node.peers = parts.peers.iter().map(|(id, at)| (*id, at.as_str().into())).collect();
+    node.outbox_bytes_max = parts.outbox_bytes_max;
     if let Some(bytes) = parts.snapshot_log_bytes_min {
         node.snapshot_log_bytes_min = bytes;
     }

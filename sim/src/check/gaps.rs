@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use dtask_core::codec::flat::EntryRef;
 use dtask_core::id::Token;
-use dtask_core::state::history::{HistoryBatch, HistoryGap};
+use dtask_core::state::history::{HistoryBatch, HistoryGap, RunRow};
 use dtask_core::state::{Command, State};
+use dtask_core::time::Timestamp;
 
 use super::{Verdict, hold};
 
@@ -18,6 +19,8 @@ const ROWS: usize = 1_000;
 pub struct Departed {
     attempts: BTreeMap<Token, u64>,
     tasks: BTreeMap<u64, u64>,
+    /// By the serial of the task and the fire time.
+    runs: BTreeMap<(u64, Timestamp), u64>,
     /// Changes that left memory unstored (P9.5), first and last, in order.
     dropped: Vec<(u64, u64)>,
 }
@@ -47,6 +50,9 @@ impl Departed {
             }
             for row in batch.tasks.iter().filter(|row| row.number <= through) {
                 self.tasks.insert(row.view.serial, row.number);
+            }
+            for row in batch.runs.iter().filter(|row| row.number <= through) {
+                self.runs.insert((row.incarnation, row.view.scheduled_for), row.number);
             }
             after = batch.through;
         }
@@ -91,7 +97,7 @@ pub struct Excuses<'a> {
     departed: &'a Departed,
     state: &'a State,
     /// Rows that the state holds for history still: no gap excuses them.
-    held: Option<HistoryBatch>,
+    held: Vec<HistoryBatch>,
 }
 
 impl<'a> Excuses<'a> {
@@ -102,9 +108,14 @@ impl<'a> Excuses<'a> {
         state: &'a State,
     ) -> Self {
         let gaps: Vec<_> = gaps.collect();
-        let held = (!gaps.is_empty())
-            .then(|| state.history_batch(state.stored(), usize::MAX >> 4))
-            .flatten();
+        let mut held = Vec::new();
+        let mut after = state.stored();
+        while !gaps.is_empty()
+            && let Some(batch) = state.history_batch(after, ROWS)
+        {
+            after = batch.through;
+            held.push(batch);
+        }
         Self { gaps, departed, state, held }
     }
 
@@ -120,6 +131,13 @@ impl<'a> Excuses<'a> {
     pub fn attempt(&self, token: Token) -> bool {
         self.covers(self.departed.attempts.get(&token))
             && !self.held().flat_map(|held| &held.attempts).any(|row| row.view.token == token)
+    }
+
+    /// The last change of a task's run at a fire time lies in a gap.
+    pub fn run(&self, serial: u64, fire_time: Timestamp) -> bool {
+        let is_it = |row: &RunRow| (row.incarnation, row.view.scheduled_for) == (serial, fire_time);
+        self.covers(self.departed.runs.get(&(serial, fire_time)))
+            && !self.held().flat_map(|held| &held.runs).any(is_it)
     }
 
     /// The task's last change lies in a gap, and it has left memory: what is there was written again
@@ -160,6 +178,17 @@ pub fn s18_a_gap_is_what_was_lost(
         batch.after,
         batch.through
     );
+    s18_a_named_gap_was_lost(departed, undone, state, (from, to))
+}
+
+/// S18: all of a gap, first and last change, left memory unstored or was undone by a restore.
+pub fn s18_a_named_gap_was_lost(
+    departed: &Departed,
+    undone: &Undone,
+    state: &State,
+    (from, to): (u64, u64),
+) -> Verdict {
+    hold!("S18", from <= to, "gap {from}..={to} is empty");
     hold!("S18", to <= state.stored(), "gap {from}..={to} names changes still in memory");
     let mut lost: Vec<_> = departed.dropped.iter().chain(&undone.0).copied().collect();
     lost.sort_unstable();

@@ -80,12 +80,12 @@ pub fn s18_history_is_exact(chain: &Chain, history: &HistoryDb) -> Verdict {
     let gaps = history.gaps().map(|gap| (gap.from, gap.to));
     let excuses = Excuses::new(gaps, chain.departed(), chain.state());
     let rows = history.attempts().map(|row| (row.view.token, row.view.outcome));
-    s18_each_attempt_is_one_row_but_for(ledger, rows, |token| excuses.attempt(token))?;
+    s18_each_attempt_is_one_row(ledger, rows, |token| excuses.attempt(token))?;
     let line = |id: &str, serial| {
         let row = history.incarnation(id, serial)?;
         Some(TaskLine { status: row.view.status, deleted: row.deleted })
     };
-    s18_each_task_is_one_row_but_for(ledger, line, |id, serial| excuses.task(id, serial))
+    s18_each_task_is_one_row(ledger, line, |id, serial| excuses.task(id, serial))
 }
 
 /// What a task's row says.
@@ -98,15 +98,8 @@ pub struct TaskLine {
 }
 
 /// S18: each attempt of the log is exactly one row, with its outcome, and no row is of another.
-/// `rows` are (token, outcome; `None` while it runs).
+/// `rows` are (token, outcome; `None` while it runs). What is `excused` may be missing, or older.
 pub fn s18_each_attempt_is_one_row(
-    ledger: &Ledger,
-    rows: impl Iterator<Item = (Token, Option<AttemptOutcome>)>,
-) -> Verdict {
-    s18_each_attempt_is_one_row_but_for(ledger, rows, |_| false)
-}
-
-fn s18_each_attempt_is_one_row_but_for(
     ledger: &Ledger,
     rows: impl Iterator<Item = (Token, Option<AttemptOutcome>)>,
     excused: impl Fn(Token) -> bool,
@@ -131,15 +124,8 @@ fn s18_each_attempt_is_one_row_but_for(
 }
 
 /// S18: each task of the log has a row that says how it ended. `row` finds the row of a creation
-/// by id and serial.
+/// by id and serial. What is `excused` may be missing, or older.
 pub fn s18_each_task_is_one_row(
-    ledger: &Ledger,
-    row: impl Fn(&str, u64) -> Option<TaskLine>,
-) -> Verdict {
-    s18_each_task_is_one_row_but_for(ledger, row, |_, _| false)
-}
-
-fn s18_each_task_is_one_row_but_for(
     ledger: &Ledger,
     row: impl Fn(&str, u64) -> Option<TaskLine>,
     excused: impl Fn(&str, u64) -> bool,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tokio::runtime::Runtime;
+use dtask_sim::check::gaps::Undone;
+use tokio::runtime::{Handle, Runtime};
 
 use crate::callers::{Entries, Load, monotonic_ns};
 use crate::cluster::{Cluster, Place, agreed};
@@ -50,12 +51,19 @@ pub struct Plan {
     pub small_disks: bool,
     /// History is kept in a PostgreSQL server, behind a proxy that can cut its COMMITs.
     pub postgres: bool,
+    /// Bytes that may wait in memory for history, if not the default.
+    pub history_memory: Option<u64>,
 }
 
 impl Plan {
     /// A cluster on loopback.
-    pub const PLAIN: Self =
-        Self { ground: Ground::Plain, shim: false, small_disks: false, postgres: false };
+    pub const PLAIN: Self = Self {
+        ground: Ground::Plain,
+        shim: false,
+        small_disks: false,
+        postgres: false,
+        history_memory: None,
+    };
     /// A cluster of namespaces.
     pub const NAMESPACES: Self = Self { ground: Ground::Namespaces, ..Self::PLAIN };
     /// A cluster behind proxies.
@@ -91,7 +99,10 @@ pub struct Field {
     pub disks: Vec<SmallDisk>,
     /// With `postgres`: the server, and what leads to it.
     pub database: Option<(Postgres, Cutter)>,
+    /// What a restore of the database has undone.
+    pub undone: Undone,
     load: Option<Load>,
+    workers: u32,
     runtime: Runtime,
     struck: Option<u64>,
     history: String,
@@ -172,7 +183,10 @@ impl Field {
             }
         }
         for id in cluster.ids() {
-            cluster.place(id).words = WHOLE_LOG.map(str::to_owned).to_vec();
+            let words = &mut cluster.place(id).words;
+            words.extend(WHOLE_LOG.map(str::to_owned));
+            let memory = plan.history_memory.map(|bytes| bytes.to_string());
+            words.extend(memory.into_iter().flat_map(|bytes| ["--history-memory".into(), bytes]));
         }
         let field = Self {
             cluster,
@@ -181,7 +195,9 @@ impl Field {
             faults,
             disks,
             database,
+            undone: Undone::default(),
             load: None,
+            workers: 0,
             runtime,
             struck: None,
             history,
@@ -192,17 +208,22 @@ impl Field {
     /// Starts everything, and the load.
     pub fn begin(&mut self) -> Result<()> {
         self.cluster.start_all()?;
-        let place = self.spaces.as_ref().map_or_else(Place::default, |spaces| Place {
-            namespace: Some(spaces.name(NODES + 1).to_owned()),
-            ..Place::default()
-        });
-        self.cluster.start_worker_at("w1", 16, place)?;
-        self.cluster.start_worker("w2", 16)?;
+        let namespace = self.spaces.as_ref().map(|spaces| spaces.name(NODES + 1).to_owned());
+        self.worker("default", namespace)?;
+        self.worker("default", None)?;
         self.cluster.leader()?;
         let servers: Vec<_> = self.cluster.ids().map(|id| self.cluster.grpc(id)).collect();
         self.load = Some(Load::start(self.runtime.handle(), &servers)?);
         std::thread::sleep(CALM);
         Ok(())
+    }
+
+    /// Starts a worker of one queue.
+    pub fn worker(&mut self, queue: &str, namespace: Option<String>) -> Result<()> {
+        self.workers += 1;
+        let words = ["--queue", queue].map(str::to_owned).to_vec();
+        let place = Place { namespace, words, ..Place::default() };
+        self.cluster.start_worker_at(&format!("w{}", self.workers), 16, place)
     }
 
     /// A fault strikes now: gaps are looked for from here on.
@@ -215,8 +236,13 @@ impl Field {
     pub fn more(&mut self, name: &str, count: u32, work_ms: u32, bytes: usize) -> Result<()> {
         // The handler reads past spaces.
         let payload = format!("{work_ms}{}", " ".repeat(bytes));
-        let load = self.load.as_mut().context("the load runs")?;
-        load.more(self.runtime.handle(), name, count, &payload)
+        let (load, runtime) = self.load()?;
+        load.more(runtime, name, count, &payload)
+    }
+
+    /// The load; what runs its calls.
+    pub fn load(&mut self) -> Result<(&mut Load, &Handle)> {
+        Ok((self.load.as_mut().context("the load runs")?, self.runtime.handle()))
     }
 
     /// For this long nothing is acknowledged, and callers are told so.
@@ -228,6 +254,19 @@ impl Field {
         ensure!(after.acknowledged == before.acknowledged, "S4: a write is acknowledged");
         ensure!(after.refused > before.refused, "nobody is told anything for {seconds} s");
         Ok(())
+    }
+
+    /// Waits until the handlers of `name-0` to `name-(count - 1)` have ended.
+    pub fn have_ended(&self, name: &str, count: u32) -> Result<()> {
+        let what = format!("{name} has ended");
+        self.cluster.until(&what, SETTLE_MAX, |cluster| {
+            let effects = effects::read(&cluster.effects())?;
+            let ended = |n| {
+                let of_task = effects.get(&format!("{name}-{n}"));
+                of_task.is_some_and(|all| all.iter().any(|effect| effect.end.is_some()))
+            };
+            Ok((0..count).all(ended).then_some(()))
+        })
     }
 
     /// Lets things take their course.
@@ -242,15 +281,21 @@ impl Field {
         let load_ends = monotonic_ns();
         let entries = load.finish(self.runtime.handle())?;
         let begin = Instant::now();
-        let views = self.settled()?;
+        let views = self.settled(entries.lasting.len())?;
         let settled = begin.elapsed();
         self.cluster.stop()?;
         let effects = effects::read(&self.cluster.effects())?;
         let rows = self.runtime.block_on(rows::read(&self.history))?;
         let ids = self.cluster.ids();
         let disks = ids.map(|id| judge::disk(&self.cluster.data(id), id)).collect::<Result<_>>()?;
-        let evidence =
-            Evidence { entries: &entries, effects: &effects, rows: &rows, views: &views, disks };
+        let evidence = Evidence {
+            entries: &entries,
+            effects: &effects,
+            rows: &rows,
+            undone: &self.undone,
+            views: &views,
+            disks,
+        };
         evidence.judge()?;
         evidence.is_noticed_when_forged()?;
         self.nobody_panicked()?;
@@ -260,8 +305,8 @@ impl Field {
         Ok(figures(&entries, starts.len(), gap, settled))
     }
 
-    /// Waits until every task has ended and is stored, and all nodes agree.
-    fn settled(&self) -> Result<Vec<serde_json::Value>> {
+    /// Waits until every task but these has ended, all is stored, and all nodes agree.
+    fn settled(&self, lasting: usize) -> Result<Vec<serde_json::Value>> {
         let mut last = String::new();
         let result = self.cluster.until("everything has ended", SETTLE_MAX, |cluster| {
             let views = match cluster.views() {
@@ -272,7 +317,7 @@ impl Field {
                 }
             };
             let over = agreed(&views)
-                && views.iter().all(|view| view["live_tasks"] == 0)
+                && views.iter().all(|view| view["live_tasks"] == lasting)
                 && views[0]["executions_running"] == 0;
             if !over {
                 last = format!("{views:?}");

@@ -4,8 +4,9 @@ use alloc::vec::Vec;
 
 use super::{Rig, create, trigger};
 use crate::id::InstanceId;
+use crate::limits;
 use crate::spec::AttemptOutcome;
-use crate::state::history::HistoryGap;
+use crate::state::history::{HistoryGap, TaskRow};
 use crate::state::snapshot::{Loader, SnapshotError};
 use crate::state::view::TaskStatus;
 use crate::state::{Applied, Command, Create, Dropped, Refusal, Start, State};
@@ -102,6 +103,41 @@ fn dropped_changes_take_only_what_has_ended_and_are_counted() {
     assert_eq!(rig.state.dropped(), dropped);
     rig.one(Command::HistoryStored { epoch: 5, through });
     assert_eq!(rig.state.dropped(), Dropped::default());
+}
+
+#[test]
+fn a_batch_of_large_rows_is_bounded_in_bytes() {
+    let mut rig = Rig::new();
+    let payload = alloc::vec![b'x'; limits::PAYLOAD_BYTES_MAX];
+    let count = 2 * limits::HISTORY_BATCH_BYTES_MAX / payload.len() + 1;
+    for n in 0..count {
+        let id = alloc::format!("t{n}");
+        rig.one(Command::Create(Create { payload: &payload, ..create(&id) }));
+    }
+    let weight = |tasks: &[TaskRow]| tasks.iter().map(|row| row.view.payload.len()).sum::<usize>();
+    let most = limits::HISTORY_BATCH_BYTES_MAX + payload.len();
+    let (mut after, mut rows) = (0, 0);
+    while let Some(batch) = rig.state.history_batch(after, count) {
+        assert!(weight(&batch.tasks) <= most, "{} rows", batch.tasks.len());
+        (after, rows) = (batch.through, rows + batch.tasks.len());
+    }
+    assert_eq!((after, rows), (rig.state.changes(), count));
+    let (again, next) = rig.state.history_again(0, 0, count);
+    assert!(next.is_some() && weight(&again.tasks) <= most, "{} rows", again.tasks.len());
+}
+
+#[test]
+fn what_has_ended_and_still_waits_is_not_written_again() {
+    let mut rig = Rig::new();
+    rig.submit("live");
+    let done = rig.submit("done");
+    rig.one(Command::HistoryStored { epoch: 5, through: rig.state.changes() });
+    let token = rig.start(done, 1);
+    rig.end(token, AttemptOutcome::Succeeded);
+    let (again, _) = rig.state.history_again(0, 0, 100);
+    assert_eq!(again.tasks.iter().map(|row| &*row.view.id).collect::<Vec<_>>(), ["live"]);
+    let waits = rig.state.history_batch(rig.state.stored(), 100).expect("the close waits");
+    assert_eq!(&*waits.tasks[0].view.id, "done");
 }
 
 #[test]

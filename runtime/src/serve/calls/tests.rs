@@ -154,6 +154,7 @@ fn cluster_view() -> ClusterView {
         applied_index: 9,
         digest: 0,
         history_lag: 0,
+        outbox_bytes_max: 1 << 30,
         changes: 9,
         live_tasks: 0,
         attempts_opened: 0,

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dtask_core::id::NodeId;
+use dtask_core::limits;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -115,6 +116,7 @@ fn start_nodes(config: &DevConfig) -> Result<Vec<Running>, ServeError> {
             advertise_grpc: None,
             advertise_http: None,
             history: HistoryChoice::Sqlite(config.dir.join("history.db")),
+            outbox_bytes_max: limits::OUTBOX_BYTES_MAX,
             insecure: config.insecure,
             snapshot_log_bytes_min: None,
         })

@@ -55,6 +55,7 @@ impl Nodes {
             advertise_grpc: None,
             advertise_http: None,
             history: HistoryChoice::Sqlite(self.folder.path().join("history.db")),
+            outbox_bytes_max: dtask_core::limits::OUTBOX_BYTES_MAX,
             insecure: false,
             snapshot_log_bytes_min: self.snapshot_log_bytes_min,
         });
