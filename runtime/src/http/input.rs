@@ -15,7 +15,7 @@ const LISTS: [&str; 1] = ["status"];
 /// Query fields that are numbers.
 const NUMBERS: [&str; 3] = ["page_size", "run", "offset"];
 /// Query fields that are true or false.
-const SWITCHES: [&str; 2] = ["cancel", "follow"];
+const SWITCHES: [&str; 3] = ["cancel", "follow", "retry"];
 
 /// The query of a request, field by field.
 pub type Pairs = axum::extract::RawQuery;
@@ -167,6 +167,7 @@ pub fn idempotency_id(headers: &HeaderMap, max: usize) -> Result<Option<String>,
     if let Ok(text) = std::str::from_utf8(key)
         && spec::draft::check_id("Idempotency-Key", text).is_ok()
         && text.len() <= max
+        && !is_in_hex(text)
     {
         return Ok(Some(text.to_owned()));
     }
@@ -185,6 +186,13 @@ pub fn idempotency_id(headers: &HeaderMap, max: usize) -> Result<Option<String>,
 }
 
 const KEY_PREFIX: &str = "key-";
+
+/// Whether it is the id of another key. It goes the same way, so that two keys are never one id.
+fn is_in_hex(text: &str) -> bool {
+    let hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    text.strip_prefix(KEY_PREFIX)
+        .is_some_and(|rest| rest.len().is_multiple_of(2) && rest.bytes().all(hex))
+}
 
 #[cfg(test)]
 mod tests {
@@ -221,6 +229,25 @@ mod tests {
         assert_eq!(idempotency_id(&headers, 128), Ok(Some("order-17".to_owned())));
         headers.insert("idempotency-key", "a b".parse().expect("a header"));
         assert_eq!(idempotency_id(&headers, 128), Ok(Some("key-612062".to_owned())));
+    }
+
+    #[test]
+    fn two_keys_are_never_one_id() {
+        let ids: std::collections::BTreeSet<_> =
+            ["a b", "key-612062", "key-6b65792d363132303632", "key-61206", "key-61206Z", "key-"]
+                .map(|key| {
+                    let mut headers = HeaderMap::new();
+                    headers.insert("idempotency-key", key.parse().expect("a header"));
+                    idempotency_id(&headers, 128).expect("short enough")
+                })
+                .into();
+        assert_eq!(ids.len(), 6, "{ids:?}");
+    }
+
+    #[test]
+    fn mark_of_a_repeat_may_stand_in_the_query() {
+        let request: v1::CancelTaskRequest = query(&pairs("retry=true"), &[]).expect("a switch");
+        assert!(request.retry);
     }
 
     #[test]
