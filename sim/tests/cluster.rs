@@ -108,6 +108,12 @@ fn a_host_that_says_persisted_before_the_sync_is_caught() {
 }
 
 #[test]
+fn a_history_task_that_says_stored_before_the_commit_is_caught() {
+    let id = caught(Sabotage::StoredBeforeCommit);
+    assert!(matches!(id, Some("S18" | "S19")), "{id:?}");
+}
+
+#[test]
 fn a_session_that_drops_results_is_caught() {
     let id = caught(Sabotage::SessionDropsResults);
     assert!(matches!(id, Some("L2" | "L3")), "{id:?}");

@@ -41,7 +41,7 @@ const STAGES: &[Stage] = &[
     },
     Stage {
         name: "madsim",
-        says: "the shells as a cluster under madsim: 120 seeds and two canaries",
+        says: "the shells as a cluster under madsim: 120 seeds and three canaries",
         run: madsim,
     },
     Stage { name: "real", says: "real processes, killed, cut off and starved", run: real },

@@ -65,7 +65,7 @@ impl Cluster {
         let history = draw.history.clone();
         let places = draw.nodes + draw.workers_in_all();
         let cluster = Arc::new(Self {
-            database: Database::new(witness.clone(), base, history, rng),
+            database: Database::new(witness.clone(), base, history, sabotage, rng),
             platters: draw.node_places().map(|_| Platters::default()).collect(),
             streams: Streams::default(),
             stops: Mutex::new((0..places).map(|_| watch::channel(false).0).collect()),

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::books::Witness;
 use super::clock::at;
 use super::draw::HistoryDraw;
+use super::run::Sabotage;
 use super::seen;
 use crate::check::Violation;
 use crate::check::history::s18_rows_are_committed;
@@ -28,13 +29,20 @@ pub struct Database {
     witness: Witness,
     machine: NodeHandle,
     draw: HistoryDraw,
+    sabotage: Sabotage,
     rng: Arc<Mutex<Rng>>,
 }
 
 impl Database {
     /// An empty database.
-    pub fn new(witness: Witness, machine: NodeHandle, draw: HistoryDraw, rng: Rng) -> Self {
-        Self { witness, machine, draw, rng: Arc::new(Mutex::new(rng)) }
+    pub fn new(
+        witness: Witness,
+        machine: NodeHandle,
+        draw: HistoryDraw,
+        sabotage: Sabotage,
+        rng: Rng,
+    ) -> Self {
+        Self { witness, machine, draw, sabotage, rng: Arc::new(Mutex::new(rng)) }
     }
 
     /// One connection of a leader.
@@ -120,7 +128,7 @@ impl Writer for SimWriter {
     }
 
     async fn store(&mut self, batch: &HistoryBatch) -> Result<u64, WriteError> {
-        let (told, answer) = oneshot::channel();
+        let (through, (told, answer)) = (batch.through, oneshot::channel());
         let (database, batch) = (self.database.clone(), batch.clone());
         self.database.machine.spawn(async move {
             let result = match database.reach().await {
@@ -130,6 +138,9 @@ impl Writer for SimWriter {
             // A sender that has died does not learn of it.
             drop(told.send(result));
         });
+        if self.database.sabotage == Sabotage::StoredBeforeCommit {
+            return Ok(through);
+        }
         answer.await.unwrap_or_else(|_| Err(WriteError::Away("connection lost".to_owned())))
     }
 

@@ -21,6 +21,8 @@ pub enum Sabotage {
     PersistedBeforeSync,
     /// Sessions lose every report of a worker.
     SessionDropsResults,
+    /// The history task says that a transaction is stored before it has begun.
+    StoredBeforeCommit,
 }
 
 /// How a seed ended.
