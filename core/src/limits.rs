@@ -120,3 +120,9 @@ pub const FENCE_KILL: Duration = Duration::from_secs(12);
 pub const FENCE_GUARD: Duration = Duration::from_secs(13);
 /// Between asking a stopped handler to end and killing it (P7.6).
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
+/// Terms rise by one an election and never come so far. One beyond it is damage, or a peer that is
+/// out of its mind.
+pub const TERM_MAX: u64 = 1 << 56;
+/// Numbers that rise by one a time (indexes, lives, offsets, segments) never come so far. One
+/// beyond it is damage that a checksum does not show, and no sum may overflow over it.
+pub const NUMBER_MAX: u64 = 1 << 62;

@@ -7,9 +7,7 @@ use raft::eraftpb::MessageType as Kind;
 
 use super::message::RaftMessage;
 use crate::id::NodeId;
-
-/// Terms rise by one an election; one beyond this was never reached by elections.
-const TERM_MAX: u64 = 1 << 56;
+use crate::limits::{NUMBER_MAX, TERM_MAX};
 
 /// What the guard must know of raft's state.
 pub(super) struct Facts {
@@ -134,7 +132,8 @@ fn snapshot(message: &RaftMessage, me: NodeId) -> Result<(), Stop> {
     let Some(meta) = &message.snapshot else {
         return Err(hostile("a snapshot without its metadata".into()));
     };
-    if meta.index == 0 || meta.term == 0 || meta.term > message.term {
+    // Recovery takes an index that is never reached for damage: installed, it would end the node.
+    if !(1..=NUMBER_MAX).contains(&meta.index) || meta.term == 0 || meta.term > message.term {
         return Err(hostile(format!("a snapshot at {}/{}", meta.index, meta.term)));
     }
     if !meta.conf.is_sound() {
@@ -225,6 +224,18 @@ mod tests {
     #[test]
     fn acknowledging_what_was_never_sent_is_hostile() {
         assert!(matches!(say(Kind::MsgAppendResponse, |m| m.index = 11), Err(Stop::Hostile(_))));
+    }
+
+    #[test]
+    fn a_snapshot_at_an_index_that_is_never_reached_is_hostile() {
+        let at = |index| {
+            let conf = ConfState { voters: vec![NodeId(1)], ..ConfState::default() };
+            let meta = SnapshotMeta { index, term: 2, conf };
+            say(Kind::MsgSnapshot, |m| m.snapshot = Some(meta))
+        };
+        assert_eq!(at(NUMBER_MAX), Ok(()));
+        assert!(matches!(at(NUMBER_MAX + 1), Err(Stop::Hostile(_))));
+        assert!(matches!(at(0), Err(Stop::Hostile(_))));
     }
 
     #[test]

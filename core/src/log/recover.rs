@@ -13,12 +13,7 @@ use super::writer::{Segment, Tail};
 use super::{LogFact, Persist, Recovered};
 use crate::consensus::{HardState, LogEntry, SnapshotMeta};
 use crate::id::{GroupId, NodeId};
-
-/// Numbers that rise by one a time (lives, offsets, indexes, segments) never come so far. One
-/// that stands beyond is damage that a checksum does not show, and no sum may overflow over it.
-const NUMBER_MAX: u64 = 1 << 62;
-/// Terms rise by one an election.
-const TERM_MAX: u64 = 1 << 56;
+use crate::limits::{NUMBER_MAX, TERM_MAX};
 
 /// Who opens the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,16 +13,15 @@ use dtask_core::time::Timestamp;
 
 use crate::meter;
 
-/// The head of an item, then version, key and counters: where the header keeps the digest.
-const DIGEST_AT: usize = 5 + 1 + 16 + 76 + 24;
+/// The head of an item: its kind, its length.
+const ITEM_HEAD: usize = 5;
 /// A row's structures beside its bytes: its page of 256 records above all.
 const FACTOR: usize = 3_000;
 /// What a record far up costs whatever the input's length: places of empty pages and a bitmap,
 /// and as much again while they move to a larger place.
 const SPARSE: usize = 24 << 20;
-/// The header's newest and stored change numbers. A stream may say that many changes wait for
-/// history; that many are then kept in memory, so streams with more are not followed further.
-const CHANGES_AT: usize = 5 + 1 + 16 + 76;
+/// A stream may say that many changes wait for history; that many are then kept in memory, so
+/// streams with more are not followed further.
 const CHANGES_MAX: u64 = 100_000;
 
 /// The first byte says how the stream is cut; the rest is the stream.
@@ -33,13 +32,15 @@ pub(crate) fn run(data: &[u8]) {
     let (state, mended) = match loaded {
         Ok(state) => (state, false),
         Err(SnapshotError::Diverged { walked, .. }) => {
+            let digest = digest_at(stream);
             let number =
                 |at: usize| u64::from_le_bytes(stream[at..at + 8].try_into().expect("eight bytes"));
-            if number(CHANGES_AT) - number(CHANGES_AT + 8) > CHANGES_MAX {
+            // Before the digest: the newest change, the stored one, the first ended id.
+            if number(digest - 24) - number(digest - 16) > CHANGES_MAX {
                 return;
             }
             let mut stream = stream.to_vec();
-            stream[DIGEST_AT..DIGEST_AT + 16].copy_from_slice(&walked.to_le_bytes());
+            stream[digest..digest + 16].copy_from_slice(&walked.to_le_bytes());
             (load(&stream, usize::MAX).expect("its digest is mended"), true)
         }
         Err(_) => return,
@@ -48,6 +49,12 @@ pub(crate) fn run(data: &[u8]) {
         Ok(()) => go_on(state),
         Err(what) => assert!(mended, "the stream's own digest fits, yet: {what}"),
     }
+}
+
+/// Where the header, the first item, keeps the digest: at its end.
+fn digest_at(stream: &[u8]) -> usize {
+    let len: [u8; 4] = stream[1..ITEM_HEAD].try_into().expect("a header was read");
+    ITEM_HEAD + u32::from_le_bytes(len) as usize - 16
 }
 
 /// Loads a stream in pieces.
