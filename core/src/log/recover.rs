@@ -315,11 +315,14 @@ impl Walk {
     }
 
     fn append(&mut self, entry: LogEntry) -> Result<(), &'static str> {
+        if entry.index <= self.tail.snapshot.index {
+            return Err("an entry takes a place that its snapshot holds");
+        }
         while self.entries.back().is_some_and(|last| last.index >= entry.index) {
             self.entries.pop_back();
         }
         if self.entries.is_empty() && entry.index <= self.below {
-            self.below = entry.index.checked_sub(1).ok_or("an entry has the index zero")?;
+            self.below = entry.index - 1;
         }
         let last = self.entries.back().map_or(self.below, |last| last.index);
         if entry.index != last + 1 {

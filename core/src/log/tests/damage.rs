@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::disk::Disk;
 use super::model::{IDENTITY, Model, owner};
-use crate::consensus::{ConfState, HardState, SnapshotMeta};
+use crate::consensus::{ConfState, HardState, LogEntry, SnapshotMeta};
 use crate::id::NodeId;
 use crate::log::layout::{HEADER_BYTES, Header};
 use crate::log::{DiskOp, File, LogFact, Owner, Persist, RecoverError, Writer, recover};
@@ -180,8 +180,25 @@ fn a_header_whose_log_ends_before_its_snapshot_is_damage() {
     }
 }
 
-/// The commit index that recovery finds behind one record.
+/// Upholds S25: what a snapshot holds is committed, and never written anew.
+#[test]
+fn an_entry_below_the_snapshot_is_damage() {
+    let conf = ConfState { voters: vec![NodeId(1)], ..ConfState::default() };
+    let meta = SnapshotMeta { index: 9, term: 2, conf };
+    let entry = |index| LogEntry { index, term: 2, ..LogEntry::default() };
+    assert_eq!(after_a_reset(&meta, vec![entry(10)]), Ok(9));
+    for index in [0, 1, 9] {
+        let result = after_a_reset(&meta, vec![entry(index)]);
+        assert!(matches!(result, Err(RecoverError::Damaged { .. })), "{index}: {result:?}");
+    }
+}
+
 fn after_a_reset_to(meta: &SnapshotMeta) -> Result<u64, RecoverError> {
+    after_a_reset(meta, Vec::new())
+}
+
+/// The commit index that recovery finds behind one record.
+fn after_a_reset(meta: &SnapshotMeta, entries: Vec<LogEntry>) -> Result<u64, RecoverError> {
     let mut disk = Disk::default();
     Writer::create(IDENTITY, SEGMENT).iter().for_each(|op| disk.perform(op));
     let found = recover(&owner(), &disk.segments(), &disk.others()).expect("whole").expect("made");
@@ -191,7 +208,7 @@ fn after_a_reset_to(meta: &SnapshotMeta) -> Result<u64, RecoverError> {
     disk.save_snapshot(meta.index);
     let fact = Some(LogFact::Reset(meta.clone()));
     let hard_state = HardState::default();
-    let persist = Persist { n: 1, hard_state, entries: Vec::new(), fact };
+    let persist = Persist { n: 1, hard_state, entries, fact };
     let mut ops = Vec::new();
     writer.append(&[persist], &mut ops);
     ops.iter().for_each(|op| disk.perform(op));
