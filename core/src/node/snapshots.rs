@@ -13,7 +13,7 @@ use crate::consensus::{LogEntry, SnapshotMeta, SnapshotPiece};
 use crate::log::Recovered;
 use crate::machine::Outbox;
 use crate::state::State;
-use crate::state::snapshot::Loader;
+use crate::state::snapshot::{Loader, SnapshotError};
 
 /// What a step of the walk may encode: about a thousand records, a millisecond.
 const STEP_BYTES: usize = 128 << 10;
@@ -94,13 +94,23 @@ impl Snapshots {
     }
 }
 
-/// A state from a snapshot file's content.
-pub(super) fn decode(pieces: &[Bytes]) -> Result<State, String> {
+/// The state at `index` from a snapshot file's content.
+pub(super) fn decode(index: u64, pieces: &[Bytes]) -> Result<State, String> {
     let mut loader = Loader::new();
     for piece in pieces {
         loader.push(piece).map_err(|error| unreadable(&error))?;
     }
-    loader.finish().map_err(|error| unreadable(&error))
+    finish(loader, index).map_err(|error| unreadable(&error))
+}
+
+/// A snapshot's name and its content come apart only by damage, or from a peer that is out of its
+/// mind: entries would then be applied to a state that they do not follow.
+fn finish(loader: Loader, index: u64) -> Result<State, SnapshotError> {
+    let state = loader.finish()?;
+    if state.applied_index() != index {
+        return Err(SnapshotError::Inconsistent("it is the state at another index"));
+    }
+    Ok(state)
 }
 
 fn unreadable(error: &impl core::fmt::Display) -> String {
@@ -191,7 +201,7 @@ impl Node {
         out.push(Effect::SnapshotWrite { index, data });
         if last && decoded.is_ok() {
             let loader = core::mem::take(&mut **loader);
-            decoded = loader.finish().map(|state| {
+            decoded = finish(loader, index).map(|state| {
                 received.stage = Stage::Complete(Box::new(state));
                 out.push(Effect::SnapshotFinish { index });
             });

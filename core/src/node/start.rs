@@ -68,8 +68,8 @@ impl Node {
 }
 
 fn initial_state(config: &NodeConfig, recovered: &Recovered) -> Result<State, String> {
-    if recovered.meta.is_some() {
-        return super::snapshots::decode(&recovered.snapshot);
+    if let Some(meta) = &recovered.meta {
+        return super::snapshots::decode(meta.index, &recovered.snapshot);
     }
     let voters = recovered.formed.as_ref().map(|(_, voters)| &**voters);
     let key = index_key(voters.unwrap_or_default());
