@@ -240,6 +240,9 @@ fn while_postgresql_is_stopped_runs_go_on_and_its_history_outlives_the_leader() 
     field.cluster.kill(leader)?;
     std::thread::sleep(Duration::from_secs(3));
     field.cluster.start(leader)?;
+    field.cluster.until("the node that was killed answers", Duration::from_secs(30), |_| {
+        Ok(field.get(leader, "/v1/cluster").ok().filter(|answer| answer.status == 200))
+    })?;
     std::thread::sleep(half);
     field.reads_are_unavailable("before")?;
     field.runs_go_on("PostgreSQL stopped, and its leader killed", down)?;
