@@ -74,9 +74,16 @@ impl Marks {
         self.differed = None;
     }
 
-    /// What to tell the others.
+    /// What to tell the others: the newest, and the roundest of those that are kept. Where marks
+    /// come faster than messages the newest of two members may never be of one index; the roundest
+    /// is the same for all of them, and stays it for some messages.
     pub(super) fn newest(&self) -> Vec<Mark> {
-        self.own.iter().rev().take(TOLD_MAX).copied().collect()
+        let mut told: Vec<Mark> = self.own.iter().rev().take(TOLD_MAX - 1).copied().collect();
+        let roundest = self.own.iter().max_by_key(|mark| mark.index.trailing_zeros());
+        if let Some(mark) = roundest.filter(|mark| !told.contains(mark)) {
+            told.push(*mark);
+        }
+        told
     }
 
     /// A member told its marks.
@@ -161,6 +168,19 @@ mod tests {
         }
         marks.judge(at(0), NodeId(1), voters);
         marks.judge(at(seconds), NodeId(1), voters)
+    }
+
+    #[test]
+    fn members_that_tell_at_other_moments_tell_one_index_too() {
+        let told = |last: u64| {
+            let mut marks = Marks::new(8);
+            (1..=last).for_each(|n| marks.note(mark(8 * n, 1)));
+            marks.newest()
+        };
+        // Twenty marks apart: the newest three of each are not the other's.
+        let (early, late) = (told(100), told(120));
+        assert_eq!(early.len(), TOLD_MAX);
+        assert!(early.iter().any(|mark| late.contains(mark)), "{early:?}, {late:?}");
     }
 
     #[test]
